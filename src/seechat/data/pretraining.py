@@ -1,0 +1,126 @@
+"""What a language expert reads before it ever meets a picture: worded scenes, questions about them, and GLM's blanks.
+
+ChatGLM's documents (Du et al. 2022, arXiv 2103.10360): `dialogue`, one answer after a two-way context; `sheet`, many questions about one
+context, so that one document carries many supervised answers; `infilling`, a document that says everything twice with some words blanked,
+each blank continued at the blank's own position; `continuation`, an empty context. The causal expert reads the same text as one stream.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from seechat.data.batches import Encoder, Sample
+from seechat.data.templates import Segment, control, spaced, text
+from seechat.layout import IGNORE, infilling_positions
+from seechat.world.concepts import LANGUAGES, Concept
+from seechat.world.questions import SKILLS, Exchange, ask, caption
+from seechat.world.scenes import Scene, sample_scene
+
+QUESTION = {"zh": ("问：", "\n答："), "en": ("问：", "\n答：")}
+
+
+class Reader:
+    """Draws worded scenes and writes samples for one expert.
+
+    `skills` are oversampled by being listed more than once; `largest` bounds the objects of a scene (a curriculum's dial).
+    """
+
+    def __init__(self, encoder: Encoder, concepts: Sequence[Concept], split: str = "train", skills: Sequence[str] = SKILLS):
+        self.encoder, self.concepts, self.split, self.skills = encoder, concepts, split, tuple(skills)
+
+    def scene(self, rng: np.random.Generator, largest: int = 4) -> Scene:
+        return sample_scene(rng, self.concepts, split=self.split, count=int(rng.integers(1, largest + 1)))
+
+    def exchanges(self, scene: Scene, language: str, rng: np.random.Generator, number: int) -> list[Exchange]:
+        """`number` questions about one scene, follow-ups right after what they follow."""
+        found: list[Exchange] = []
+        while len(found) < number:
+            found += ask(scene, self.skills[int(rng.integers(len(self.skills)))], language, rng, self.concepts) or ()
+        return found
+
+    def worded(self, scene: Scene, language: str, rng: np.random.Generator) -> str:
+        return spaced(caption(scene, language, ("place-first", "name-first")[int(rng.integers(2))], rng))
+
+    # ---- ChatGLM ----------------------------------------------------------------------------------------------------
+
+    def dialogue(self, rng: np.random.Generator, largest: int = 4) -> Sample:
+        language = LANGUAGES[int(rng.integers(2))]
+        scene = self.scene(rng, largest)
+        exchanges = None
+        while exchanges is None:
+            exchanges = ask(scene, self.skills[int(rng.integers(len(self.skills)))], language, rng, self.concepts)
+        return self.answer("dialogue", self.worded(scene, language, rng), exchanges)
+
+    def answer(self, id: str, worded: str, exchanges: Sequence[Exchange]) -> Sample:
+        """The text twin of a picture dialogue: the last answer supervised. Equal, segment by segment, to template `chatglm`."""
+        context: list[Segment] = []
+        for number, exchange in enumerate(exchanges):
+            opening, closing = ("", "") if len(exchanges) == 1 else (f"[Round {number}]\n问：", "\n答：")
+            context += [text(opening), text(worded if number == 0 else ""), text(spaced(exchange.question)), text(closing)]
+            if number + 1 < len(exchanges):
+                context += [text(spaced(exchange.answer)), text("\n")]
+        body = [text(s.value, context=True) for s in context if s.value]  # type: ignore[arg-type]
+        head = [control("[gMASK]", context=True), control("<sop>")]
+        return self.encoder.sample(id, [*body, *head, text(spaced(exchanges[-1].answer), supervised=True), control("<eop>", supervised=True)])
+
+    def sheet(self, rng: np.random.Generator, largest: int = 4, questions: int = 6) -> Sample:
+        language = LANGUAGES[int(rng.integers(2))]
+        scene = self.scene(rng, largest)
+        segments = [text(self.worded(scene, language, rng), context=True), control("[gMASK]", context=True), control("<sop>")]
+        for exchange in self.exchanges(scene, language, rng, questions):
+            segments += [text("问："), text(spaced(exchange.question)), text("\n答："), text(spaced(exchange.answer), supervised=True)]
+            segments += [control("<eop>", supervised=True)]
+        return self.encoder.sample("sheet", segments)
+
+    def _twice(self, rng: np.random.Generator, largest: int) -> tuple[list[int], str]:
+        """A text that says where everything is in both orders, and some questions with answers, as ids."""
+        language = LANGUAGES[int(rng.integers(2))]
+        scene = self.scene(rng, largest)
+        kinds = ["place-first", "name-first"]
+        rng.shuffle(kinds)
+        lines = [spaced(caption(scene, language, kind, rng)) for kind in kinds]
+        for exchange in self.exchanges(scene, language, rng, 2):
+            lines += ["问：", spaced(exchange.question), "\n答：", spaced(exchange.answer), "\n"]
+        return [i for line in lines for i in self.encoder.words(line)], language
+
+    def infilling(self, rng: np.random.Generator, largest: int = 4, share: float = 0.2) -> Sample:
+        ids, _ = self._twice(rng, largest)
+        n = max(1, round(share * len(ids)))
+        starts = np.sort(rng.permutation(len(ids))[:n])
+        mask, sop, eop = map(self.encoder.control, ("[MASK]", "<sop>", "<eop>"))
+        context = list(ids)
+        for start in starts:
+            context[start] = mask
+        blanks = [(int(start), 2) for start in starts[rng.permutation(n)]]
+        row, targets = list(context), [IGNORE] * len(context)
+        for start, _ in blanks:
+            row += [sop, ids[start]]
+            targets += [ids[start], eop]
+        c = len(context)
+        return Sample(
+            "infilling", np.array(row), np.array(targets), np.arange(len(row)) < c,
+            infilling_positions(c, blanks).numpy(), np.full(len(row), -1), np.full(len(row), -1),
+        )  # fmt: skip
+
+    def continuation(self, rng: np.random.Generator, largest: int = 4) -> Sample:
+        ids, _ = self._twice(rng, largest)
+        head = [self.encoder.control("[gMASK]"), self.encoder.control("<sop>")]
+        row = np.array(head + ids)
+        targets = np.append(row[1:], self.encoder.control("<eop>"))
+        targets[0] = IGNORE
+        return Sample("continuation", row, targets, np.arange(len(row)) < 1, None, np.full(len(row), -1), np.full(len(row), -1))
+
+    # ---- the causal expert ------------------------------------------------------------------------------------------
+
+    def causal(self, rng: np.random.Generator, largest: int = 4, questions: int = 6) -> Sample:
+        """The worded scene and its questions as one stream; words of the scene and answers supervised."""
+        language = LANGUAGES[int(rng.integers(2))]
+        scene = self.scene(rng, largest)
+        segments = [control("<s>")]
+        for number, exchange in enumerate(self.exchanges(scene, language, rng, questions)):
+            segments.append(text("###Human:"))
+            if number == 0:
+                segments.append(text(self.worded(scene, language, rng), supervised=True))
+            segments += [text(spaced(exchange.question)), text("###Assistant:")]
+            segments += [text(spaced(exchange.answer), supervised=True), control("</s>", supervised=True)]
+        return self.encoder.sample("causal", segments)

@@ -1,0 +1,1 @@
+"""The embedded picture world: real artwork, exact answers, no download."""
