@@ -1,4 +1,4 @@
-"""Scores keep their promises: any order, any split over ranks, known values; intervals cover; tables read as they count."""
+"""Scores keep their promises: any order, any ranks, known values; intervals cover; tables read as they count."""
 
 import math
 import random
@@ -25,13 +25,14 @@ from seechat.evaluation.statistics import (
 )
 from seechat.evaluation.table import ALL, ARMS, DIFFERENCE, format_table, results_table, to_html, width
 
-# ---- answers ----------------------------------------------------------------------------------------------------------
+# ---- answers -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("said", "meant"),
     [
-        ("左上。", "左上"), ("左上.", "左上"), (" 左上 \n", "左上"), ("左上．", "左上"), ("左上｡", "左上"), ("二。。", "二"),
+        ("左上。", "左上"), ("左上.", "左上"), (" 左上 \n", "左上"), ("左上．", "左上"), ("左上｡", "左上"),
+        ("二。。", "二"),
         ("Top Left.", "top left"), ("ＹＥＳ", "yes"), ("cat .", "cat"), ("STRASSE", "straße"), ("cafe\u0301", "café"),
     ],
 )
@@ -39,7 +40,7 @@ def test_the_same_answer(said, meant):
     assert normalise(said) == normalise(meant)
 
 
-@pytest.mark.parametrize(("said", "meant"), [("左下", "左上"), ("not a cat", "cat"), ("", "no"), ("3.5", "35"), ("没有", "有")])
+@pytest.mark.parametrize(("said", "meant"), [("左下", "左上"), ("not a cat", "cat"), ("", "no"), ("3.5", "35")])
 def test_another_answer(said, meant):
     assert normalise(said) != normalise(meant)
 
@@ -75,7 +76,7 @@ def test_accuracy_names_what_it_does_not_know():
         SkillAccuracy().update(["a", "b"], ["a"], ["what"], ["en"])
 
 
-# ---- captions ---------------------------------------------------------------------------------------------------------
+# ---- captions ------------------------------------------------------------------------------------
 
 EN = [
     ("a cat at the top left.", ["A cat at top left, dog at bottom right.", "the cat sits at the top left"]),
@@ -112,7 +113,7 @@ def test_cider_equals_the_reference_implementation(language, pairs):
 
 
 def test_cider_by_hand():
-    """Two pictures, one word each: tf-idf is log 2 in one dimension, so the cosine of 1-grams is 1, other orders are empty."""
+    """Two pictures, one word each: tf-idf is log 2 in one dimension, cosine of 1-grams 1, other orders are empty."""
     assert cider_d([["cat"], ["dog"]], [[["cat"]], [["bird"]]]) == pytest.approx([10 / 4, 0])
     assert cider_d([["cat"]], [[["cat"]]]) == [0]  # a word found with every picture weighs nothing
     length = math.exp(-1 / 72)  # one word too many; min(2, 1) * 1 / (2 * 1) of 1-grams, nothing shared of 2-grams
@@ -138,7 +139,7 @@ def test_captions_score_alike_in_any_order_and_batches(metric):
         assert parts.compute() == whole
 
 
-captions = st.lists(st.sampled_from("a cat dog at top left is the on".split()), min_size=4, max_size=9)
+captions = st.lists(st.sampled_from(["a", "cat", "dog", "at", "top", "left", "the"]), min_size=4, max_size=9)
 
 
 @given(st.lists(captions, min_size=2, max_size=6), st.data())
@@ -187,7 +188,7 @@ def test_two_ranks_score_as_one(metric, rows):
     for row in rows[:2]:
         first.update(*([x] for x in row))
     second.update(*zip(*rows[2:], strict=True))
-    states = (torch.cat(s) if isinstance(s, list) else s for s in (getattr(second, name) for name in second._reductions))
+    states = iter([torch.cat(s) if isinstance(s, list) else s for s in second.metric_state.values()])
     first.sync(dist_sync_fn=lambda mine, group: [mine, next(states)], distributed_available=lambda: True)
     assert metric.compute(first) == whole
 
@@ -217,7 +218,7 @@ def test_cider_is_the_same_to_the_last_digit_in_every_process():
     assert len(runs) == 1
 
 
-# ---- statistics -------------------------------------------------------------------------------------------------------
+# ---- statistics ----------------------------------------------------------------------------------
 
 outcomes = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60)
 
@@ -322,7 +323,7 @@ def test_a_claim_is_spelled_right():
         verdict(Interval(0, 0, 0, 1), -0.02, "greater")
 
 
-# ---- the table --------------------------------------------------------------------------------------------------------
+# ---- the table -----------------------------------------------------------------------------------
 
 RIGHT = {"majority": 0.25, "blind": 0.25, "shuffled": 0.3, "model": 0.8, "oracle": 0.95}
 

@@ -93,6 +93,9 @@ class Batch:
     pictures: tuple[Picture, ...]
     names: tuple[str, ...]
 
+    def to(self, device: torch.device | str) -> "Batch":
+        return Batch(self.ids.to(device), self.targets.to(device), self.layout.to(device), self.pictures, self.names)
+
     @property
     def supervised(self) -> int:
         return int((self.targets != IGNORE).sum())

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from seechat.data.batches import Encoder, Sample
-from seechat.data.templates import Segment, control, spaced, text
+from seechat.data.templates import TEMPLATES, Segment, control, spaced, text
 from seechat.layout import IGNORE, infilling_positions
+from seechat.records import Record, Text, assistant, user
+from seechat.records import Record, assistant, user
 from seechat.world.concepts import LANGUAGES, Concept
-from seechat.world.questions import SKILLS, Exchange, ask, caption
+from seechat.world.questions import CAPTIONS, SKILLS, Exchange, ask, caption, describe
 from seechat.world.scenes import Scene, sample_scene
-
-QUESTION = {"zh": ("问：", "\n答："), "en": ("问：", "\n答：")}
 
 
 class Reader:
@@ -35,11 +35,17 @@ class Reader:
         """`number` questions about one scene, follow-ups right after what they follow."""
         found: list[Exchange] = []
         while len(found) < number:
-            found += ask(scene, self.skills[int(rng.integers(len(self.skills)))], language, rng, self.concepts) or ()
+            found += self.exchange(scene, language, rng) or ()
         return found
 
+    def exchange(self, scene: Scene, language: str, rng: np.random.Generator) -> tuple[Exchange, ...] | None:
+        """A question of any skill, or, one time in eight, for a caption."""
+        if rng.random() < 1 / 8:
+            return (describe(scene, language, list(CAPTIONS)[int(rng.integers(len(CAPTIONS)))]),)
+        return ask(scene, self.skills[int(rng.integers(len(self.skills)))], language, rng, self.concepts)
+
     def worded(self, scene: Scene, language: str, rng: np.random.Generator) -> str:
-        return spaced(caption(scene, language, ("place-first", "name-first")[int(rng.integers(2))], rng))
+        return caption(scene, language, ("place-first", "name-first")[int(rng.integers(2))], rng)
 
     # ---- ChatGLM ----------------------------------------------------------------------------------------------------
 
@@ -48,28 +54,20 @@ class Reader:
         scene = self.scene(rng, largest)
         exchanges = None
         while exchanges is None:
-            exchanges = ask(scene, self.skills[int(rng.integers(len(self.skills)))], language, rng, self.concepts)
+            exchanges = self.exchange(scene, language, rng)
         return self.answer("dialogue", self.worded(scene, language, rng), exchanges)
 
     def answer(self, id: str, worded: str, exchanges: Sequence[Exchange]) -> Sample:
-        """The text twin of a picture dialogue: the last answer supervised. Equal, segment by segment, to template `chatglm`."""
-        context: list[Segment] = []
-        for number, exchange in enumerate(exchanges):
-            opening, closing = ("", "") if len(exchanges) == 1 else (f"[Round {number}]\n问：", "\n答：")
-            context += [text(opening), text(worded if number == 0 else ""), text(spaced(exchange.question)), text(closing)]
-            if number + 1 < len(exchanges):
-                context += [text(spaced(exchange.answer)), text("\n")]
-        body = [text(s.value, context=True) for s in context if s.value]  # type: ignore[arg-type]
-        head = [control("[gMASK]", context=True), control("<sop>")]
-        return self.encoder.sample(id, [*body, *head, text(spaced(exchanges[-1].answer), supervised=True), control("<eop>", supervised=True)])
+        """The text twin of a picture dialogue: the last answer supervised."""
+        turns = [t for e in exchanges for t in (user(e.question), assistant(e.answer))]
+        turns[0] = user(worded, exchanges[0].question)
+        return self.encoder.sample(id, TEMPLATES["chatglm"].prefix_samples(Record(id, tuple(turns)))[-1])
 
     def sheet(self, rng: np.random.Generator, largest: int = 4, questions: int = 6) -> Sample:
         language = LANGUAGES[int(rng.integers(2))]
         scene = self.scene(rng, largest)
-        segments = [text(self.worded(scene, language, rng), context=True), control("[gMASK]", context=True), control("<sop>")]
-        for exchange in self.exchanges(scene, language, rng, questions):
-            segments += [text("问："), text(spaced(exchange.question)), text("\n答："), text(spaced(exchange.answer), supervised=True)]
-            segments += [control("<eop>", supervised=True)]
+        asked = [(e.question, e.answer) for e in self.exchanges(scene, language, rng, questions)]
+        segments = TEMPLATES["chatglm"].prefix_sheet([Text(self.worded(scene, language, rng))], asked)
         return self.encoder.sample("sheet", segments)
 
     def _twice(self, rng: np.random.Generator, largest: int) -> tuple[list[int], str]:
@@ -120,7 +118,7 @@ class Reader:
         for number, exchange in enumerate(self.exchanges(scene, language, rng, questions)):
             segments.append(text("###Human:"))
             if number == 0:
-                segments.append(text(self.worded(scene, language, rng), supervised=True))
+                segments.append(text(spaced(self.worded(scene, language, rng)), supervised=True))
             segments += [text(spaced(exchange.question)), text("###Assistant:")]
             segments += [text(spaced(exchange.answer), supervised=True), control("</s>", supervised=True)]
         return self.encoder.sample("causal", segments)

@@ -78,6 +78,15 @@ class Template:
             samples.append(self._prefix(self.prompt(history), self._parts(reply.parts)))
         return samples
 
+    def prefix_sheet(self, opening: Sequence[Part], exchanges: Sequence[tuple[str, str]]) -> list[Segment]:
+        """A document of several questions for ChatGLM: `opening` is the context, every answer of the continuation is supervised."""
+        head = [control("[gMASK]", context=True), control("<sop>")]
+        segments = [*_context(self._parts(opening)), *head]
+        for question, answer in exchanges:
+            segments += [text("问："), text(spaced(question)), text("\n答：")]
+            segments += [text(spaced(answer), supervised=True), control("<eop>", supervised=True)]
+        return segments
+
     def causal_sample(self, record: Record) -> list[Segment]:
         """A causal expert's sample: the whole dialogue or document."""
         if record.turns[0].role == "document":

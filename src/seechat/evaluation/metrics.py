@@ -117,7 +117,7 @@ class CaptionBLEU(Metric):
     ) -> None:
         """One caption and its list of references an item."""
         for language, pairs in _by_language(predictions, references, languages).items():
-            streams = list(zip_longest(*(own for _, own in pairs)))  # all first references, all second ones, …; None to fill
+            streams = list(zip_longest(*(own for _, own in pairs)))  # first references, second ones, …; None to fill
             score = self._bleu[language].corpus_score([prediction for prediction, _ in pairs], streams)
             counts = [*score.counts, *score.totals, score.sys_len, score.ref_len, len(pairs)]
             self.counts[LANGUAGES.index(language)] += torch.tensor(counts, device=self.counts.device)
@@ -151,9 +151,9 @@ def cider_d(
 ) -> list[float]:
     """CIDEr-D, 0..10, of each caption in words (Vedantam et al. 2015, section 6); idf is over the references given.
 
-    For each order of n-grams: the cosine of the tf-idf vectors, the caption's weights clipped to the reference's, times a
-    Gaussian of the difference in length. The mean over orders and references, times 10. A word found with every picture
-    weighs nothing, and a caption of fewer than four words has no 4-grams: its best is below 10.
+    For each order of n-grams: the cosine of the tf-idf vectors, the caption's weights clipped to the reference's, times
+    a Gaussian of the difference in length. The mean over orders and references, times 10. A word found with every
+    picture weighs nothing, and a caption of fewer than four words has no 4-grams: its best is below 10.
     """
     pictures = [[_grams(reference) for reference in own] for own in references]
     found_with = Counter(gram for own in pictures for gram in set().union(*own))
@@ -186,8 +186,8 @@ def _grams(text: Sequence[str]) -> Counter[tuple[str, ...]]:
 class CaptionCIDEr(Metric):
     """Mean `cider_d`, 0..10, of each language, on `words`.
 
-    How rare a word is depends on every reference, so the texts are kept: as bytes, a JSON line a caption, which ranks join
-    end to end.
+    How rare a word is depends on every reference, so the texts are kept: as bytes, a JSON line a caption, which ranks
+    join end to end.
     """
 
     is_differentiable = False

@@ -37,9 +37,10 @@ def interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
 def paired_difference(a: ArrayLike, b: ArrayLike, confidence: float = 0.95) -> Interval:
     """How much more often `a` is right than `b` on the same items (0/1 each), with its interval.
 
-    Student's t interval of the differences, once half an item is added to each of the four outcomes (both, only a, only b,
-    neither; Agresti and Min 2005, Statistics in Medicine 24:729). So n identical outcomes give about ± 2/n and not the
-    certainty that a plain t or a bootstrap interval would claim. The mean is the plain one; bounds stay within [-1, 1].
+    Student's t interval of the differences, once half an item is added to each of the four outcomes (both, only a,
+    only b, neither; Agresti and Min 2005, Statistics in Medicine 24:729). So n identical outcomes give about ± 2/n and
+    not the certainty that a plain t or a bootstrap interval would claim. The mean is the plain one; bounds stay within
+    [-1, 1].
     Raises ValueError for unequal lengths, no items, or other values.
     """
     a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
@@ -70,7 +71,7 @@ def majority(answers: Iterable[Answer]) -> tuple[Answer, float]:
 
 
 def normalised(model: float, blind: float, oracle: float) -> float:
-    """(model - blind) / (oracle - blind): 0 sees nothing, 1 reads as well as the true caption. NaN for oracle = blind."""
+    """(model - blind) / (oracle - blind): 0 sees nothing, 1 is as good as the true caption. NaN for oracle = blind."""
     room = oracle - blind
     return (model - blind) / room if abs(room) > 1e-6 else float("nan")
 
@@ -79,9 +80,9 @@ def verdict(difference: Interval | Sequence[float], margin: float, expects: Expe
     """What an interval of left - right says about a claim, where differences up to `margin` do not matter.
 
     greater, less: *supported* where the whole interval lies beyond the margin on that side, *equivalent* where it lies
-    within ± margin, *refuted* where else none of it lies beyond. equivalent: *supported* within ± margin, *refuted* wholly
-    beyond it on either side. Otherwise *undecided*, NaN included. By inclusion of the interval: two one-sided tests at
-    2.5 % each for a 95 % interval (Schuirmann 1987).
+    within ± margin, *refuted* where else none of it lies beyond. equivalent: *supported* within ± margin, *refuted*
+    wholly beyond it on either side. Otherwise *undecided*, NaN included. By inclusion of the interval: two one-sided
+    tests at 2.5 % each for a 95 % interval (Schuirmann 1987).
     """
     if margin < 0:
         raise ValueError(f"margin must not be negative: {margin}")

@@ -19,9 +19,9 @@ def results_table(outcomes: pd.DataFrame, *, tier: str | None = None, artist: st
     """A row a skill and a row `all` (every item counts once); columns (language, one of `COLUMNS`).
 
     `outcomes` has a row an answer: arm, skill, language, item, correct (0/1), tier, artist. Percent: the arms, and the
-    difference model − blind with its 95 % interval (`paired_difference`). `normalised` is (model − blind) / (oracle − blind).
-    NaN where an arm was not asked. Raises ValueError where tiers or artists would be mixed (choose one), an item is answered
-    twice, or an arm lacks some of a skill's items.
+    difference model − blind with its 95 % interval (`paired_difference`). `normalised` is the share
+    (model − blind) / (oracle − blind). NaN where an arm was not asked. Raises ValueError where tiers or artists would
+    be mixed (choose one), an item is answered twice, or an arm lacks some of a skill's items.
     """
     for name, wanted in (("tier", tier), ("artist", artist)):
         if wanted is not None:

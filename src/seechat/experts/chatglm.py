@@ -12,6 +12,7 @@ architecture facts measured on the published code of THUDM/chatglm-6b. What is u
 """
 
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -56,7 +57,7 @@ class ChatGLMConfig(PreTrainedConfig):
     initializer_range: float = 0.02
     alpha_layers: int = 28
 
-    def __post_init__(self, **kwargs):
+    def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
         if self.hidden_size % (4 * self.num_attention_heads):
             raise ValueError(
@@ -302,13 +303,13 @@ class ChatGLMForCausalLM(PreTrainedModel, GenerationMixin):
         attention_mask: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
         is_first_iteration: bool | None = False,
-        **kwargs,
-    ) -> dict:
+        **kwargs: Any,
+    ) -> dict[str, Any]:
         """One step of `generate`: all ids so far make the layout, only the new ones are fed."""
         if not input_ids.shape[1]:
             raise ValueError("pass input_ids beside inputs_embeds: they decide mask and positions")
         new = slice(None if next_sequence_length is None else -next_sequence_length, None)
-        inputs: dict[str, object] = {
+        inputs: dict[str, Any] = {
             "layout": self.layout_from_ids(input_ids, attention_mask),
             "past_key_values": past_key_values,
         }

@@ -23,7 +23,7 @@ _SIDES = {  # direction -> (row step, column step), zh, en
 
 @dataclass(frozen=True)
 class Exchange:
-    """One question with its exact answer; ``pool`` names the answers a guesser would choose from (None: the concepts)."""
+    """One question with its exact answer; `skill` is one of `SKILLS`, or `describe`."""
 
     skill: str
     language: str
@@ -66,10 +66,22 @@ CAPTIONS: dict[str, Callable[[Scene, str, Sequence[int]], str]] = {
 }
 
 
+CAPTION_PROMPTS = {  # what is asked for, by kind of caption
+    "names": {"zh": "图里有什么？", "en": "What is in the picture?"},
+    "place-first": {"zh": "描述这张图片。", "en": "Describe the picture."},
+    "name-first": {"zh": "每样东西在哪里？", "en": "Where is everything?"},
+}
+
+
 def caption(scene: Scene, language: str, kind: str = "place-first", rng: np.random.Generator | None = None) -> str:
     """One of `CAPTIONS`; in reading order, or in a random order when a generator is given."""
     order = range(len(scene.items)) if rng is None else rng.permutation(len(scene.items))
     return CAPTIONS[kind](scene, language, list(order))
+
+
+def describe(scene: Scene, language: str, kind: str) -> "Exchange":
+    """The question that asks for a caption of this kind, and that caption in reading order."""
+    return Exchange("describe", language, CAPTION_PROMPTS[kind][language], caption(scene, language, kind))
 
 
 # ---- questions --------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerFast
 
 from seechat.foundation.files import atomic_write, cache_dir
 from seechat.world.concepts import LANGUAGES, census, concepts
-from seechat.world.questions import CAPTIONS, NOTHING, PLACES, SKILLS, ask, caption
+from seechat.world.questions import CAPTION_PROMPTS, CAPTIONS, NOTHING, PLACES, SKILLS, ask, caption
 from seechat.world.scenes import SPLITS, sample_scene
 
 PAD, UNK, BOS, EOS = "<pad>", "<unk>", "<s>", "</s>"
@@ -51,7 +51,8 @@ def corpus(lines: int = 4000, seed: int = 0) -> list[str]:
     text = []
     for i in range(lines):
         scene, language = sample_scene(rng, simple, split=SPLITS[0]), LANGUAGES[i % 2]
-        text.append(caption(scene, language, list(CAPTIONS)[i % len(CAPTIONS)], rng))
+        kind = list(CAPTIONS)[i % len(CAPTIONS)]
+        text += [CAPTION_PROMPTS[kind][language], caption(scene, language, kind, rng)]
         for skill in SKILLS:
             for exchange in ask(scene, skill, language, rng, simple) or ():
                 text += [exchange.question, exchange.answer]

@@ -1,0 +1,1 @@
+"""How experts and stitched models are trained."""
