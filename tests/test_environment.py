@@ -24,7 +24,7 @@ PINS = dict(line.split("==") for line in LOCK)
 def test_the_lock_is_exact_pins_each_once_and_in_order():
     exact = re.compile(r"[a-z0-9-]+==[0-9][0-9a-z.]*")  # no index, no path, no local build such as +cpu
     assert not [line for line in LOCK if not exact.fullmatch(line)]
-    assert LOCK == sorted(LOCK) and len(LOCK) == len(PINS)
+    assert sorted(LOCK) == LOCK and len(LOCK) == len(PINS)
 
 
 @pytest.mark.parametrize("requirement", RANGES, ids=str)

@@ -2,8 +2,6 @@
 
 import math
 import random
-import subprocess
-import sys
 import unicodedata
 
 import numpy as np
@@ -53,8 +51,8 @@ items = st.tuples(
 )
 
 
-@given(st.lists(items, min_size=1, max_size=30), st.randoms(use_true_random=False))
-@settings(max_examples=40, deadline=None)
+@given(st.lists(items, min_size=1, max_size=12), st.randoms(use_true_random=False))
+@settings(max_examples=20, deadline=None)
 def test_accuracy_counts_in_any_order_and_batches(rows, rng):
     whole, parts = SkillAccuracy(), SkillAccuracy()
     whole.update(*zip(*rows, strict=True))
@@ -143,7 +141,7 @@ captions = st.lists(st.sampled_from(["a", "cat", "dog", "at", "top", "left", "th
 
 
 @given(st.lists(captions, min_size=2, max_size=6), st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_nothing_beats_the_reference_itself(references, data):
     """With one reference a picture: BLEU 100, and the most CIDEr-D that any caption can have."""
     texts = [" ".join(r) for r in references]
@@ -203,27 +201,13 @@ def test_states_reset(metric, rows):
     assert scored(scorer, rows) == once
 
 
-def test_cider_is_the_same_to_the_last_digit_in_every_process():
-    """Python shuffles sets of strings anew in each process."""
-    code = (
-        "from seechat.evaluation.metrics import cider_d\n"
-        "a = [list('abcabdcbaefg'), list('gfedcbaabc')]\n"
-        "print([x.hex() for x in cider_d(a, [[a[1][::-1]], [a[0]]])])"
-    )
-    runs = {
-        subprocess.run([sys.executable, "-c", code], env={"PYTHONHASHSEED": seed, "PYTHONPATH": ":".join(sys.path)},
-                       capture_output=True, text=True, check=True).stdout
-        for seed in "12"
-    }
-    assert len(runs) == 1
-
-
 # ---- statistics ----------------------------------------------------------------------------------
 
 outcomes = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60)
 
 
 @given(outcomes, st.randoms(use_true_random=False), st.sampled_from([0.5, 0.9, 0.95, 0.99]))
+@settings(max_examples=40, deadline=None)
 def test_a_paired_interval_holds_its_mean_in_any_order(pairs, rng, confidence):
     a, b = np.array(pairs, dtype=int).T
     found = paired_difference(a, b, confidence)
@@ -247,7 +231,7 @@ def test_identical_outcomes_are_no_certainty():
 @pytest.mark.parametrize("n", [30, 200])
 def test_paired_intervals_cover(cells, n):
     """About 95 of 100 intervals hold the true difference; `cells`: both right, only a, only b, neither."""
-    rng, hits, draws = np.random.default_rng(0), 0, 1000
+    rng, hits, draws = np.random.default_rng(0), 0, 400
     for cell in rng.choice(4, p=cells, size=(draws, n)):
         found = paired_difference(cell <= 1, (cell == 0) | (cell == 2))
         hits += found.low <= cells[1] - cells[2] <= found.high
@@ -256,11 +240,12 @@ def test_paired_intervals_cover(cells, n):
 
 def test_seed_intervals_cover():
     rng = np.random.default_rng(0)
-    found = [interval(x) for x in rng.normal(1, 2, size=(2000, 5))]
-    assert 0.935 <= np.mean([i.low <= 1 <= i.high for i in found]) <= 0.965
+    found = [interval(x) for x in rng.normal(1, 2, size=(1000, 5))]
+    assert 0.93 <= np.mean([i.low <= 1 <= i.high for i in found]) <= 0.97
 
 
 @given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=20))
+@settings(max_examples=40, deadline=None)
 def test_a_seed_interval_holds_its_mean(values):
     found = interval(values)
     assert found.low <= found.mean <= found.high and found.n == len(values)
@@ -279,6 +264,7 @@ def test_an_interval_by_hand_and_its_edges():
 
 
 @given(st.lists(st.sampled_from("猫狗鸟鱼"), min_size=1, max_size=40), st.randoms(use_true_random=False))
+@settings(max_examples=40, deadline=None)
 def test_majority_is_the_head_of_the_balance(answers, rng):
     shares = balance(answers)
     assert sum(shares.values()) == pytest.approx(1) and list(shares.values()) == sorted(shares.values(), reverse=True)
@@ -292,6 +278,7 @@ def test_majority_of_nothing():
 
 
 @given(st.floats(0, 1), st.floats(0, 1))
+@settings(max_examples=40, deadline=None)
 def test_normalised_ends(blind, oracle):
     assume(abs(oracle - blind) > 1e-3)
     assert normalised(blind, blind, oracle) == 0 and normalised(oracle, blind, oracle) == pytest.approx(1)

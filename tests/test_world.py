@@ -1,4 +1,4 @@
-"""world/: exact answers against a solver of its own, splits and tiers that never meet, same seed same bytes, names, pictures, tokens."""
+"""world/: answers against a second solver, splits and tiers that never meet, same seed same bytes, names, tokens."""
 
 import hashlib
 import json
@@ -33,7 +33,7 @@ from seechat.world.documents import (
 )
 from seechat.world.questions import CAPTIONS, NOTHING, SKILLS, ask, balanced_question, caption, closed_answers
 from seechat.world.scenes import CELLS, SPLITS, Item, Scene, render, sample_scene
-from seechat.world.tokenizer import CONTROLS, nonce_words, train_tokenizer
+from seechat.world.tokenizer import CONTROLS, nonce_words, world_tokenizer
 
 GOLDEN = Path(__file__).parent / "golden"
 SEEN = concepts(tier="seen", simple=True)
@@ -44,7 +44,7 @@ quick = settings(max_examples=60, deadline=None)
 
 @pytest.fixture(scope="session")
 def tokenizer():
-    return train_tokenizer()
+    return world_tokenizer()
 
 
 def scene_of(seed, split="train", count=None):
@@ -71,7 +71,8 @@ def test_names_are_short_plain_and_their_own():
 
 
 @pytest.mark.parametrize(
-    ("raw", "zh"), [(":女人_秃顶:", "秃顶女人"), (":按键_1:", "按键1"), (":A型血（血型）:", "A型血"), (":猫:", "猫"), ("", "")]
+    ("raw", "zh"),
+    [(":女人_秃顶:", "秃顶女人"), (":按键_1:", "按键1"), (":A型血（血型）:", "A型血"), (":猫:", "猫"), ("", "")],
 )
 def test_chinese_name_rule(raw, zh):
     assert names._chinese(raw) == zh
@@ -79,7 +80,12 @@ def test_chinese_name_rule(raw, zh):
 
 @pytest.mark.parametrize(
     ("raw", "en"),
-    [(":red_apple:", "red apple"), (":A_button_(blood_type):", "A button"), (":woman_red_hair:", "red-haired woman"), (":UP!_button:", "UP button")],
+    [
+        (":red_apple:", "red apple"),
+        (":A_button_(blood_type):", "A button"),
+        (":woman_red_hair:", "red-haired woman"),
+        (":UP!_button:", "UP button"),
+    ],
 )
 def test_english_name_rule(raw, en):
     assert names._english(raw) == en
@@ -119,7 +125,9 @@ print(digest.hexdigest())
 def test_same_seed_same_bytes_in_any_process():
     def digest(hash_seed):
         environment = os.environ | {"PYTHONHASHSEED": hash_seed}
-        return subprocess.run([sys.executable, "-c", _BYTES], env=environment, capture_output=True, text=True, check=True).stdout
+        return subprocess.run(
+            [sys.executable, "-c", _BYTES], env=environment, capture_output=True, text=True, check=True
+        ).stdout
 
     assert digest("1") == digest("2")
 
@@ -131,7 +139,10 @@ def test_split_is_of_the_arrangement_alone(seed, split):
     assert scene.split == split
     assert 1 <= len(scene.items) <= CELLS and [i.cell for i in scene.items] == sorted({i.cell for i in scene.items})
     looks = rng.integers(256, size=(len(scene.items), 3)).tolist()
-    other = Scene(tuple(Item(i.concept, i.cell, *look) for i, look in zip(scene.items, looks, strict=True)), ((1, 2, 3), (4, 5, 6), 1))
+    other = Scene(
+        tuple(Item(i.concept, i.cell, *look) for i, look in zip(scene.items, looks, strict=True)),
+        ((1, 2, 3), (4, 5, 6), 1),
+    )
     assert other.split == split  # another picture of one arrangement never straddles
 
 
@@ -140,7 +151,14 @@ def test_splits_have_their_shares():
     found = Counter()
     for _ in range(2000):
         cells = np.sort(rng.permutation(CELLS)[:2])
-        found[Scene(tuple(Item(SEEN[i], int(c), 0, 0, 0) for i, c in zip(rng.integers(len(SEEN), size=2), cells, strict=True)), ((0,) * 3,) * 2 + (0,)).split] += 1
+        found[
+            Scene(
+                tuple(
+                    Item(SEEN[i], int(c), 0, 0, 0) for i, c in zip(rng.integers(len(SEEN), size=2), cells, strict=True)
+                ),
+                ((0,) * 3,) * 2 + (0,),
+            ).split
+        ] += 1
     assert [found[s] / 2000 for s in SPLITS] == pytest.approx([0.8, 0.1, 0.1], abs=0.04)
 
 
@@ -187,23 +205,49 @@ def grid_of(scene):
     return {(item.cell // 2, item.cell % 2): item.concept for item in scene.items}
 
 
-WHERE = {"左上": (0, 0), "右上": (0, 1), "左下": (1, 0), "右下": (1, 1), "top left": (0, 0), "top right": (0, 1), "bottom left": (1, 0), "bottom right": (1, 1)}
+WHERE = {
+    "左上": (0, 0),
+    "右上": (0, 1),
+    "左下": (1, 0),
+    "右下": (1, 1),
+    "top left": (0, 0),
+    "top right": (0, 1),
+    "bottom left": (1, 0),
+    "bottom right": (1, 1),
+}
 COUNT = {"零": 0, "一": 1, "二": 2, "三": 3, "四": 4, "zero": 0, "one": 1, "two": 2, "three": 3, "four": 4}
-STEP = {"左边": (0, -1), "右边": (0, 1), "上面": (-1, 0), "下面": (1, 0), "left of": (0, -1), "right of": (0, 1), "above": (-1, 0), "below": (1, 0)}
+STEP = {
+    "左边": (0, -1),
+    "右边": (0, 1),
+    "上面": (-1, 0),
+    "下面": (1, 0),
+    "left of": (0, -1),
+    "right of": (0, 1),
+    "above": (-1, 0),
+    "below": (1, 0),
+}
 FORMS = {  # (skill, language) -> the whole question
-    ("what", "zh"): r"(?P<spot>..)是什么？", ("what", "en"): r"What is at the (?P<spot>.+)\?",
-    ("where", "zh"): r"(?P<a>.+)在哪里？", ("where", "en"): r"Where is the (?P<a>.+)\?",
-    ("exist", "zh"): r"有(?P<a>.+)吗？", ("exist", "en"): r"Is there a (?P<a>.+)\?",
-    ("count", "zh"): r"有几个东西？", ("count", "en"): r"How many things are there\?",
-    ("count_of", "zh"): r"有几个(?P<a>.+)？", ("count_of", "en"): r"How many (?P<a>.+)\?",
-    ("relation", "zh"): r"(?P<a>.+)在(?P<b>.+)的(?P<side>..)吗？", ("relation", "en"): r"Is the (?P<a>.+) (?P<side>left of|above) the (?P<b>.+)\?",
-    ("group", "zh"): r"(?P<spot>..)的东西属于哪一类？", ("group", "en"): r"Which group is the thing at the (?P<spot>.+) in\?",
-    ("follow_up", "zh"): r"它的(?P<side>..)是什么？", ("follow_up", "en"): r"What is (?P<side>left of|right of|above|below) it\?",
-}  # fmt: skip
+    ("what", "zh"): r"(?P<spot>..)是什么？",
+    ("what", "en"): r"What is at the (?P<spot>.+)\?",
+    ("where", "zh"): r"(?P<a>.+)在哪里？",
+    ("where", "en"): r"Where is the (?P<a>.+)\?",
+    ("exist", "zh"): r"有(?P<a>.+)吗？",
+    ("exist", "en"): r"Is there a (?P<a>.+)\?",
+    ("count", "zh"): r"有几个东西？",
+    ("count", "en"): r"How many things are there\?",
+    ("count_of", "zh"): r"有几个(?P<a>.+)？",
+    ("count_of", "en"): r"How many (?P<a>.+)\?",
+    ("relation", "zh"): r"(?P<a>.+)在(?P<b>.+)的(?P<side>..)吗？",
+    ("relation", "en"): r"Is the (?P<a>.+) (?P<side>left of|above) the (?P<b>.+)\?",
+    ("group", "zh"): r"(?P<spot>..)的东西属于哪一类？",
+    ("group", "en"): r"Which group is the thing at the (?P<spot>.+) in\?",
+    ("follow_up", "zh"): r"它的(?P<side>..)是什么？",
+    ("follow_up", "en"): r"What is (?P<side>left of|right of|above|below) it\?",
+}
 
 
 def solve(scene, skill, language, question, before=None):
-    """The answer, from the words of the question and the grid alone; `before` is the question that a follow-up leans on."""
+    """The answer, from the question's words and the grid alone; `before` is the question a follow-up leans on."""
     grid = grid_of(scene)
     said = {key: concept.name(language) for key, concept in grid.items()}
     found = re.fullmatch(FORMS[skill, language], question)
@@ -211,7 +255,11 @@ def solve(scene, skill, language, question, before=None):
     part = found.groupdict()
     cells = {word: [k for k, name in said.items() if name == part.get(word)] for word in ("a", "b")}
     number = {v: k for k, v in COUNT.items() if k.isascii() == (language == "en")}
-    yes = {"exist": ("没有", "有"), "relation": ("不是", "是")} if language == "zh" else {"exist": ("no", "yes"), "relation": ("no", "yes")}
+    yes = (
+        {"exist": ("没有", "有"), "relation": ("不是", "是")}
+        if language == "zh"
+        else {"exist": ("no", "yes"), "relation": ("no", "yes")}
+    )
     if skill == "what":
         return said[WHERE[part["spot"]]]
     if skill == "where":
@@ -260,7 +308,10 @@ def test_captions_name_every_object_and_only_those(seed, language, kind, shuffle
         spoken = [(name, None) for name in re.split("、|, ", said[:-1])]
         wanted = [(item.concept.name(language), None) for item in scene.items]
     else:
-        clause = {"place-first": {"zh": "(?P<p>..)有(?P<n>.+)", "en": "(?P<p>.+) is (?P<n>.+)"}, "name-first": {"zh": "(?P<n>.+)在(?P<p>..)", "en": "(?P<n>.+) at (?P<p>.+)"}}
+        clause = {
+            "place-first": {"zh": "(?P<p>..)有(?P<n>.+)", "en": "(?P<p>.+) is (?P<n>.+)"},
+            "name-first": {"zh": "(?P<n>.+)在(?P<p>..)", "en": "(?P<n>.+) at (?P<p>.+)"},
+        }
         found = [re.fullmatch(clause[kind][language], each) for each in re.split("，|, ", said[:-1])]
         spoken = [(match["n"], WHERE[match["p"]]) for match in found]
         wanted = [(concept.name(language), at) for at, concept in grid_of(scene).items()]
@@ -342,7 +393,15 @@ def test_dialogues_have_so_many_right_answers(seed, language, turns):
     leaning = 0
     for number, (turn, reply) in enumerate(pairs):
         fits = [s for s in SKILLS if re.fullmatch(FORMS[s, language], turn.text)]
-        skill = "follow_up" if "follow_up" in fits else "count" if "count" in fits else "group" if "group" in fits else fits[0]
+        skill = (
+            "follow_up"
+            if "follow_up" in fits
+            else "count"
+            if "count" in fits
+            else "group"
+            if "group" in fits
+            else fits[0]
+        )
         leaning += skill == "follow_up"
         assert reply.text == solve(scene, skill, language, turn.text, questions[number - 1] if number else None)
     assert leaning >= (turns > 1)

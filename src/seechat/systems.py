@@ -61,7 +61,6 @@ _LLAMA = {
     },
 }  # fmt: skip
 LANGUAGE = {"chatglm": _CHATGLM, "llama": _LLAMA}
-EMBEDDING_STD = 1.0  # of the experts pretrained here: names start as distinct symbols, see experiments/LOG.md
 
 
 def _language(kind: str, scale: str) -> dict[str, Any]:

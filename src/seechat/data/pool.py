@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from seechat.data.batches import Batch
+from seechat.data.templates import Segment, Template
 from seechat.foundation.seeding import rng as seeded
 from seechat.records import Picture, Record, assistant, user
 from seechat.world.concepts import LANGUAGES, Concept
@@ -92,6 +93,11 @@ class Lessons:
             else:
                 found += ask(scene, SKILLS[int(rng.integers(len(SKILLS)))], language, rng, self.concepts) or ()
         return row, found
+
+    @staticmethod
+    def sheet(template: Template, row: int, exchanges: Sequence[Exchange]) -> list[Segment]:
+        """Many questions about one picture as one document of ChatGLM."""
+        return template.prefix_sheet([Picture(row)], [(e.question, e.answer) for e in exchanges])
 
     def dialogue(self, rng: np.random.Generator, number: int = 1) -> Record:
         row, exchanges = self.exchanges(rng, number)

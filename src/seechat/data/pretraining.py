@@ -13,7 +13,6 @@ from seechat.data.batches import Encoder, Sample
 from seechat.data.templates import TEMPLATES, Segment, control, spaced, text
 from seechat.layout import IGNORE, infilling_positions
 from seechat.records import Record, Text, assistant, user
-from seechat.records import Record, assistant, user
 from seechat.world.concepts import LANGUAGES, Concept
 from seechat.world.questions import CAPTIONS, SKILLS, Exchange, ask, caption, describe
 from seechat.world.scenes import Scene, sample_scene
@@ -108,7 +107,24 @@ class Reader:
         targets[0] = IGNORE
         return Sample("continuation", row, targets, np.arange(len(row)) < 1, None, np.full(len(row), -1), np.full(len(row), -1))
 
+    def glm(self, rng: np.random.Generator, number: int, done: float) -> list[Sample]:
+        """A batch of ChatGLM's documents; `done` is the share of training that is over: scenes grow from two things to four."""
+        kinds = (self.sheet, self.sheet, self.infilling, self.infilling, self.dialogue, self.continuation)
+        return [kinds[int(rng.integers(len(kinds)))](rng, _largest(done)) for _ in range(number)]
+
+    def llama(self, rng: np.random.Generator, number: int, done: float) -> list[Sample]:
+        """A batch of the causal expert's documents."""
+        kinds = (self.causal, self.twice)
+        return [kinds[int(rng.integers(2))](rng, _largest(done)) for _ in range(number)]
+
     # ---- the causal expert ------------------------------------------------------------------------------------------
+
+    def twice(self, rng: np.random.Generator, largest: int = 4) -> Sample:
+        ids, _ = self._twice(rng, largest)
+        row = np.array([self.encoder.control("<s>"), *ids])
+        targets = np.append(row[1:], self.encoder.control("</s>"))
+        none = np.full(len(row), -1)
+        return Sample("twice", row, targets, np.zeros(len(row), bool), None, none, none)
 
     def causal(self, rng: np.random.Generator, largest: int = 4, questions: int = 6) -> Sample:
         """The worded scene and its questions as one stream; words of the scene and answers supervised."""
@@ -122,3 +138,8 @@ class Reader:
             segments += [text(spaced(exchange.question)), text("###Assistant:")]
             segments += [text(spaced(exchange.answer), supervised=True), control("</s>", supervised=True)]
         return self.encoder.sample("causal", segments)
+
+
+def _largest(done: float) -> int:
+    """How many things a scene may hold: binding is learnt on few of them first."""
+    return 2 if done < 0.09 else 3 if done < 0.15 else 4

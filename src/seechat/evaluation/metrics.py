@@ -21,9 +21,9 @@ from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
 from torch import Tensor
 from torchmetrics import Metric
 
+from seechat.world.concepts import LANGUAGES
 from seechat.world.questions import SKILLS
 
-LANGUAGES = ("zh", "en")
 ORDERS = 4  # n-grams of one to four words
 
 
@@ -164,7 +164,7 @@ def cider_d(
             by_order[len(gram) - 1][gram] = times * math.log(len(pictures) / max(1, found_with[gram]))
         return by_order
 
-    def similarity(ours: dict, theirs: dict) -> float:
+    def similarity(ours: dict, theirs: dict) -> float:  # in text order: a set's varies by process
         norms = math.hypot(*ours.values()) * math.hypot(*theirs.values())
         shared = sum(min(weight, theirs[gram]) * theirs[gram] for gram, weight in ours.items() if gram in theirs)
         return shared / norms if norms else 0.0

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
-from seechat.evaluation.metrics import LANGUAGES
 from seechat.evaluation.statistics import normalised, paired_difference
+from seechat.world.concepts import LANGUAGES
 from seechat.world.questions import SKILLS
 
 ARMS = ("majority", "blind", "shuffled", "model", "oracle")

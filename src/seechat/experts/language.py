@@ -37,6 +37,11 @@ class LanguageExpert(nn.Module, ABC):
     def blocks(self) -> nn.ModuleList:
         """The layers, in order: where layer bridges are inserted."""
 
+    @property
+    @abstractmethod
+    def last_norm(self) -> nn.Module:
+        """The normalisation before the head."""
+
     def embed(self, ids: LongTensor) -> Tensor:
         """(b, t) -> (b, t, d)"""
         return self.model.get_input_embeddings()(ids)
@@ -80,6 +85,10 @@ class GLMExpert(LanguageExpert):
     def blocks(self) -> nn.ModuleList:
         return self.model.transformer.layers
 
+    @property
+    def last_norm(self) -> nn.Module:
+        return self.model.transformer.final_layernorm
+
     def hidden(self, embeds: Tensor, layout: Layout) -> Tensor:
         return self.model.hidden(embeds, layout)
 
@@ -100,6 +109,10 @@ class CausalExpert(LanguageExpert):
     @property
     def blocks(self) -> nn.ModuleList:
         return self.model.base_model.layers
+
+    @property
+    def last_norm(self) -> nn.Module:
+        return self.model.base_model.norm
 
     def hidden(self, embeds: Tensor, layout: Layout) -> Tensor:
         return self.model.base_model(

@@ -34,9 +34,9 @@ def cache_dir() -> Path:
 
 @contextmanager
 def atomic_write(path: Path | str) -> Iterator[Path]:
-    """Yields a path beside `path` to write to; on leaving, what was written replaces `path`. On any error nothing changes.
+    """Yields a path beside `path` to write to; on leaving, what was written replaces `path`.
 
-    Raises DiskFullError where the disk is full.
+    On any error `path` stays as it was. Raises DiskFullError where the disk is full.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -69,9 +69,10 @@ def save_tensors(
     """Tensors by name into a safetensors file, the same bytes for the same tensors. Raises CheckpointError."""
     from safetensors.torch import save_file
 
+    whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
     with atomic_write(path) as aside:
         try:
-            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, aside, {"format": "pt", **(metadata or {})})
+            save_file(whole, aside, {"format": "pt", **(metadata or {})})
         except RuntimeError as error:  # two names for one storage
             raise CheckpointError(f"{path}: not written: {' '.join(str(error).split())}") from None
         _sort_metadata(aside)
@@ -110,6 +111,6 @@ def write_json(path: Path | str, value: Any) -> None:
 
 
 def write_csv(path: Path | str, table: "pd.DataFrame") -> None:
-    """A table without its index: nine significant digits (enough for float32), `\\n` line ends, the same bytes everywhere."""
+    """A table without its index: nine significant digits (enough for float32), `\\n` line ends, stable bytes."""
     with atomic_write(path) as aside:
         table.to_csv(aside, index=False, float_format="%.9g", lineterminator="\n", encoding="utf-8")

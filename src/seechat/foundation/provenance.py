@@ -14,7 +14,7 @@ from typing import Any
 
 from seechat.foundation.strict import digest
 
-PACKAGES = ("torch", "transformers", "lightning", "torchmetrics", "tokenizers", "safetensors", "numpy", "pandas", "pyarrow")
+PACKAGES = ("torch", "transformers", "lightning", "torchmetrics", "tokenizers", "safetensors", "numpy", "pandas")
 CODE = ("src", "notebooks/*.ipynb", "pyproject.toml", "requirements.lock")  # what `dirty` looks at: never results
 
 
@@ -23,7 +23,7 @@ def provenance(
 ) -> dict[str, Any]:
     """Where a result comes from, as JSON can hold it; no path and no host name. Only `timing` differs from run to run.
 
-    spec: a dataclass or mapping, kept as its digest. started: `time.time()` when the work began. extra: further entries.
+    spec: a dataclass or mapping, kept as its digest. started: `time.time()` when the work began. extra: other entries.
     `commit`, `dirty` and `lock` are None outside a checkout; `gpus` and `threads` are None where torch was not used.
     """
     root = checkout()
@@ -66,7 +66,7 @@ def checkout() -> Path | None:
 
 
 def _git(root: Path | None, *arguments: str) -> str | None:
-    """What git says of the repository at `root`; None without git, or where `root` only lies inside another repository."""
+    """What git says of the repository at `root`; None without git, or where `root` lies inside another repository."""
     if root is None or not (root / ".git").exists():
         return None
     return _said("git", "-C", str(root), "--no-optional-locks", *arguments)

@@ -20,7 +20,7 @@ def rng(*parts: str | int | float | None) -> np.random.Generator:
 
 
 def seed_everything(seed: int) -> None:
-    """Seed random, numpy and torch (all devices), and ask torch for deterministic algorithms (a warning where it has none)."""
+    """Seed random, numpy and torch (all devices); torch is to be deterministic, and to warn where it cannot."""
     import torch
 
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS: read when it is first used

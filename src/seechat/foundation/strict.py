@@ -20,6 +20,9 @@ _SCIENTIFIC = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
 class SpecError(ValueError):
     """One line: the file, the path of keys inside it, what is wrong."""
 
+    def __init__(self, line: str):
+        super().__init__(" ".join(line.splitlines()))
+
 
 def nearest(name: object, known: Iterable[str]) -> str:
     """What to add to "unknown x": ", did you mean 'y'?", or the known names where none is near."""
@@ -35,7 +38,8 @@ def read(cls: type[Spec], source: Path | str | Mapping[str, Any]) -> Spec:
     """A `cls` from a YAML file, a `.json` file or a mapping. Raises SpecError.
 
     Hints understood: nested dataclasses, bool, int, float, str, Any, Literal, Optional and other unions, list, tuple,
-    dict with str keys. An int may stand for a float, a bool never for an int; `1e-3`, which YAML reads as text, is a float.
+    dict with str keys. An int may stand for a float, a bool never for an int; YAML reads `1e-3` as text, here it is a
+    float.
     """
     if isinstance(source, Mapping):
         return _dataclass(cls, source, "")
@@ -47,7 +51,7 @@ def read(cls: type[Spec], source: Path | str | Mapping[str, Any]) -> Spec:
 
 
 def plain(value: Any) -> Any:
-    """`value` as dicts, lists, str, numbers, bools and None; a whole float becomes an int, so that 1 and 1.0 are one spec."""
+    """`value` as dicts, lists, str, numbers, bools and None; a whole float becomes an int: 1 and 1.0 are one spec."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value) if field.init}
     if isinstance(value, Mapping):
@@ -74,7 +78,7 @@ def digest(value: Any) -> str:
 class _Loader(yaml.SafeLoader):
     """SafeLoader that refuses a key given twice (looking before `<<` merges, which may override)."""
 
-    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+    def compose_mapping_node(self, anchor: Any) -> Any:
         node = super().compose_mapping_node(anchor)
         _refuse_twice(key.value for key, _ in node.value)
         return node
@@ -116,7 +120,9 @@ def _wrong(where: str, expected: str, value: Any) -> SpecError:
 def _name(hint: Any) -> str:
     if hint is types.NoneType or hint is None:
         return "nothing"
-    return hint.__name__ if isinstance(hint, type) and not get_args(hint) else str(hint).replace("typing.", "")
+    if isinstance(hint, type) and not get_args(hint):
+        return hint.__name__
+    return re.sub(r"[\w.]+\.(\w+)", r"\1", str(hint))  # no names of modules
 
 
 def _dataclass(cls: type[Spec], value: Any, where: str) -> Spec:
@@ -177,7 +183,7 @@ def _value(hint: Any, value: Any, where: str) -> Any:
 
 
 def _union(arms: tuple[Any, ...], value: Any, where: str) -> Any:
-    """The arm whose type the value has as it stands, else the first that takes it, else the error of the arm that got furthest."""
+    """The arm of the value's own type, else the first arm that takes it, else the error of an arm that got further."""
     errors = []
     for arm in sorted(arms, key=lambda arm: type(value) is not arm):
         try:

@@ -28,7 +28,7 @@ from seechat.foundation.seeding import rng as stream
 from seechat.foundation.strict import read
 from seechat.world.concepts import LANGUAGES, Concept, drawing
 from seechat.world.questions import caption
-from seechat.world.scenes import GRID, Scene, render, sample_scene
+from seechat.world.scenes import CELLS, GRID, Scene, render, sample_scene
 
 COLDEST = math.log(1 / 0.07)  # where the logarithm of a temperature's inverse begins
 HOTTEST = math.log(100.0)  # where it is clamped
@@ -53,9 +53,9 @@ class ContrastiveConfig:
     text: TextConfig
     vision: VisionConfig = field(default_factory=VisionConfig)
     regions: float = 2.0
-    steps: int = 5000
+    steps: int = 8000
     warmup: int = 100
-    lr: float = 2e-3
+    lr: float = 1e-3
     weight_decay: float = 0.05
 
 
@@ -63,8 +63,8 @@ class ContrastiveConfig:
 class ContrastiveBatch:
     """Pictures, and the distinct texts about them: equal texts are one row, so that none is another's negative.
 
-    pixels (i, 3, h, w); captions (b, t) ids, caption_of (i,) rows of captions;
-    names (b', t') ids, regions (r, p) bool patches, picture_of (r,) rows of pixels, name_of (r,) rows of names.
+    pixels (i, 3, h, w); captions (b, t) ids, caption_of (i,) rows of captions; names (b', t') ids, one of each concept;
+    regions (r, p) bool patches, picture_of (r,) rows of pixels, name_of (r,) rows of names.
     """
 
     pixels: Tensor
@@ -109,12 +109,13 @@ class TextTower(nn.Module):
 def info_nce(seen: Tensor, told: Tensor, which: LongTensor, log_scale: Tensor) -> Tensor:
     """Symmetric InfoNCE of `seen` (r, e) with distinct texts `told` (b, e), `which` (r,) the text of each; a scalar.
 
-    A text of several pictures is pulled to the mean of their log-likelihoods. Every text must have a picture.
+    A text of several pictures is pulled to the mean of their log-likelihoods; a text of none is a negative only.
     """
     scale = log_scale.clamp(max=HOTTEST).exp()
     scores = scale * F.normalize(seen, dim=-1) @ F.normalize(told, dim=-1).T  # (r, b)
     own = F.one_hot(which, len(told)).to(scores.dtype)
-    to_seen = -((scores.log_softmax(0) * own).sum(0) / own.sum(0)).mean()
+    used = own.sum(0) > 0
+    to_seen = -((scores.log_softmax(0) * own).sum(0)[used] / own.sum(0)[used]).mean()
     return (F.cross_entropy(scores, which) + to_seen) / 2
 
 
@@ -174,7 +175,7 @@ class Contrastive(LightningModule):
         others = [p for p in self.parameters() if p.ndim <= 1]
         c = self.config
         groups = [{"params": matrices, "weight_decay": c.weight_decay}, {"params": others, "weight_decay": 0.0}]
-        optimizer = torch.optim.AdamW(groups, lr=c.lr, betas=(0.9, 0.98))
+        optimizer = torch.optim.AdamW(groups, lr=c.lr, betas=(0.9, 0.98), fused=True)
 
         def rise_and_fall(step: int) -> float:
             done = min(1.0, step / c.steps)
@@ -203,7 +204,8 @@ class ContrastiveData(LightningDataModule):
     """Batches of the world by number: `batch(step)` depends on (seed, step) only, so a run that was cut off goes on as if it had not been.
 
     A share `singles` of the pictures shows one object at any size from half the canvas to all of it, captioned by its name; the others are
-    scenes of the training split, captioned in one language by what is where. A concept is named in one language a batch, drawn anew for each.
+    scenes of the training split, rather full ones, captioned in one language by what is where. Regions are told from the names of all
+    concepts; a concept is named in one language a batch, drawn anew for each.
     """
 
     def __init__(
@@ -213,42 +215,43 @@ class ContrastiveData(LightningDataModule):
         config: VisionConfig,
         *,
         seed: int = 0,
-        batch: int = 64,
-        singles: float = 0.2,
+        batch: int = 32,
+        singles: float = 0.1,
         artist: str = "twemoji",
     ):
         super().__init__()
         self.concepts, self.tokenizer, self.vision = tuple(concepts), tokenizer, config
         self.seed, self.size, self.singles, self.artist = seed, batch, singles, artist
         self._cells = cell_patches(config)
+        self._rows = {concept: row for row, concept in enumerate(self.concepts)}
 
     def batch(self, step: int) -> ContrastiveBatch:
         rng = stream("contrastive", self.seed, step)
-        languages = {concept: LANGUAGES[k] for concept, k in zip(self.concepts, rng.integers(2, size=len(self.concepts)), strict=True)}
-        pictures, captions = [], []
-        regions, picture_of, named = [], [], []
+        names = [name_text(concept, LANGUAGES[k]) for concept, k in zip(self.concepts, rng.integers(2, size=len(self.concepts)), strict=True)]
+        pictures, captions, regions, picture_of, name_of = [], [], [], [], []
         for index in range(self.size):
             if index < self.singles * self.size:
-                concept = self.concepts[int(rng.integers(len(self.concepts)))]
-                picture, box = draw_single(rng, concept, self.vision.image_size, self.artist)
-                captions.append(name_text(concept, languages[concept]))
-                where = [(box_patches(box, self.vision), concept)]
+                row = int(rng.integers(len(self.concepts)))
+                picture, box = draw_single(rng, self.concepts[row], self.vision.image_size, self.artist)
+                captions.append(names[row])
+                shown = [(box_patches(box, self.vision), row)]
             else:
-                scene = sample_scene(rng, self.concepts, split="train")
+                count = int(rng.integers(1, CELLS + 1, size=2).max())
+                scene = sample_scene(rng, self.concepts, split="train", count=count)
                 picture = render(scene, self.vision.image_size, self.artist)
                 captions.append(caption_text(scene, LANGUAGES[int(rng.integers(2))], rng))
-                where = [(self._cells[item.cell], item.concept) for item in scene.items]
+                shown = [(self._cells[item.cell], self._rows[item.concept]) for item in scene.items]
             pictures.append(picture)
-            for region, concept in where:
+            for region, row in shown:
                 regions.append(region)
                 picture_of.append(index)
-                named.append(name_text(concept, languages[concept]))
+                name_of.append(row)
         texts, caption_of = _distinct(captions)
-        names, name_of = _distinct(named)
         return ContrastiveBatch(
             pixels=preprocess(pictures, self.vision.image_size),
             captions=self.encode(texts), caption_of=caption_of,
-            names=self.encode(names), regions=torch.stack(regions), picture_of=torch.tensor(picture_of), name_of=name_of,
+            names=self.encode(names), regions=torch.stack(regions),
+            picture_of=torch.tensor(picture_of), name_of=torch.tensor(name_of),
         )  # fmt: skip
 
     def encode(self, texts: Sequence[str]) -> LongTensor:

@@ -1,6 +1,7 @@
-"""Records made of scenes: captions, questions, dialogues, interleaved pages, few-shot documents with invented names, and text-only twins.
+"""Records made of scenes: captions, questions, dialogues, pages, few-shot documents with invented names, text twins.
 
-A picture of these records has its `Scene` as source; whoever needs pixels renders it. Everything is drawn from the generator handed in.
+A picture of these records has its `Scene` as source; whoever needs pixels renders it. Everything is drawn from the
+generator handed in.
 """
 
 import hashlib
@@ -20,9 +21,14 @@ from seechat.world.tokenizer import nonce_words
 PICTURES = range(2, 6)  # pictures of an interleaved page
 _OPENINGS = {
     "zh": ("有两张图。", "有三张图。", "有四张图。", "有五张图。"),
-    "en": ("There are two pictures.", "There are three pictures.", "There are four pictures.", "There are five pictures."),
+    "en": (
+        "There are two pictures.",
+        "There are three pictures.",
+        "There are four pictures.",
+        "There are five pictures.",
+    ),
 }
-_NAMING = {"zh": ("这是", "", "。"), "en": ("This is a", " ", ".")}  # before the name, before it inside a sentence, after it
+_NAMING = {"zh": ("这是", "", "。"), "en": ("This is a", " ", ".")}  # before the name, joining it, after it
 _TRIES = 1000
 
 
@@ -31,11 +37,11 @@ def _record(kind: str, language: str, *turns: Turn) -> Record:
     return Record(f"{kind}-{language}-{hashlib.sha256(repr(turns).encode()).hexdigest()[:12]}", turns)
 
 
-# ---- about one picture ------------------------------------------------------------------------------------------------
+# ---- about one picture ---------------------------------------------------------------------------------------------
 
 
 def caption_record(scene: Scene, language: str, kind: str, rng: np.random.Generator | None = None) -> Record:
-    """The picture, then its caption: one of `CAPTIONS`, in reading order, or in a random order when a generator is given."""
+    """The picture, then its caption, one of `CAPTIONS`: in reading order, or shuffled when a generator is given."""
     return _record("caption", language, user(Picture(scene)), assistant(caption(scene, language, kind, rng)))
 
 
@@ -57,8 +63,9 @@ def question_record(scene: Scene, exchanges: Sequence[Exchange]) -> Record:
 def dialogue_record(
     scene: Scene, rng: np.random.Generator, language: str, concepts: Sequence[Concept], turns: int = 4
 ) -> Record:
-    """`turns` exchanges about one picture, no question twice; from two on, one is a follow-up right after what it follows.
+    """`turns` exchanges about one picture, no question twice.
 
+    Of two and more, one is a follow-up, right after what it follows.
     Raises ValueError where so many different questions are not found.
     """
     blocks: list[tuple[Exchange, ...]] = []
@@ -77,16 +84,16 @@ def dialogue_record(
     raise ValueError(f"no {turns} different questions about a scene of {len(scene.items)} and {len(concepts)} concepts")
 
 
-# ---- documents --------------------------------------------------------------------------------------------------------
+# ---- documents -----------------------------------------------------------------------------------------------------
 
 
 def interleaved_record(
     rng: np.random.Generator, language: str, concepts: Sequence[Concept], *, split: str, pictures: int | None = None
 ) -> Record:
-    """A page: each picture is followed by its caption; half the pages open with a sentence that says how many pictures come.
+    """A page: each picture is followed by its caption; half the pages open with how many pictures come.
 
-    After Flamingo (arXiv 2204.14198) and KOSMOS-1 (arXiv 2302.14045). `pictures` is 2 to 5, drawn where not given; raises
-    ValueError for another number.
+    After Flamingo (arXiv 2204.14198) and KOSMOS-1 (arXiv 2302.14045). `pictures` is 2 to 5, drawn where not given.
+    Raises ValueError for another number.
     """
     number = int(rng.integers(PICTURES.start, PICTURES.stop)) if pictures is None else pictures
     if number not in PICTURES:
@@ -109,8 +116,8 @@ def nonce_split(word: str) -> str:
 class Binding:
     """A few-shot document and its test: `prompt` stops where `answer`, one of `names`, must come next.
 
-    `record` is the whole document; `prompt` is its beginning, part for part. `concepts[i]` is called `names[i]`; `query` is the last
-    picture.
+    `record` is the whole document; `prompt` is its beginning, part for part. `concepts[i]` is called `names[i]`;
+    `query` is the last picture.
     """
 
     record: Record
@@ -126,28 +133,35 @@ def _arrangements(concept: Concept, split: str) -> tuple[tuple[int, ...], ...]:
     """The cells in which one to four of a concept, and nothing else, may stand in a split."""
     groups = [cells for n in range(1, CELLS + 1) for cells in combinations(range(CELLS), n)]
     dull = ((0, 0, 0), (0, 0, 0), 0)
-    return tuple(cells for cells in groups if Scene(tuple(Item(concept, c, 0, 0, 0) for c in cells), dull).split == split)
+    return tuple(
+        cells for cells in groups if Scene(tuple(Item(concept, c, 0, 0, 0) for c in cells), dull).split == split
+    )
 
 
 def _alone(rng: np.random.Generator, concept: Concept, cells: Sequence[int]) -> Scene:
     looks, colours = rng.integers(256, size=(len(cells), 3)).tolist(), rng.integers(120, 256, size=6).tolist()
     items = tuple(Item(concept, cell, *look) for cell, look in zip(cells, looks, strict=True))
-    return Scene(items, ((colours[0], colours[1], colours[2]), (colours[3], colours[4], colours[5]), int(rng.integers(2))))
+    return Scene(
+        items, ((colours[0], colours[1], colours[2]), (colours[3], colours[4], colours[5]), int(rng.integers(2)))
+    )
 
 
 def nonce_record(
     rng: np.random.Generator, language: str, concepts: Sequence[Concept], *, ways: int, shots: int, split: str
 ) -> Binding:
-    """`ways` concepts get invented names of the split, each shown `shots` times ("This is a dax."); then one is shown again.
+    """`ways` concepts get invented names, each shown `shots` times ("This is a dax."); then one of them is shown again.
 
-    The names are drawn afresh for each document, so that only its own pictures tell them. The query stands in other cells than every
-    example of its concept, so that places do not tell them either. After Tsimpoukelli et al. 2021 (arXiv 2106.13884), section 4.3.
+    The names are drawn afresh for each document, from those of the split, so that only its own pictures tell them. The
+    query stands in other cells than every example of its concept, so that places do not tell it either. After the
+    open-ended miniImageNet of Tsimpoukelli et al. 2021 (Frozen, arXiv 2106.13884).
     Raises ValueError where the split has too few names or concepts.
     """
     words = [word for word in nonce_words(language) if nonce_split(word) == split]
     fit = [concept for concept in concepts if len(_arrangements(concept, split)) > 1]
     if min(len(words), len(fit)) < ways:
-        raise ValueError(f"{ways} ways: split {split!r} has {len(words)} invented names and {len(fit)} concepts that fit")
+        raise ValueError(
+            f"{ways} ways: split {split!r} has {len(words)} invented names and {len(fit)} concepts that fit"
+        )
     chosen = tuple(fit[i] for i in rng.permutation(len(fit))[:ways])
     names = tuple(words[i] for i in rng.permutation(len(words))[:ways])
     before, gap, after = _NAMING[language]
@@ -169,7 +183,7 @@ def nonce_record(
     )  # fmt: skip
 
 
-# ---- without pictures -------------------------------------------------------------------------------------------------
+# ---- without pictures ----------------------------------------------------------------------------------------------
 
 
 def language_of(record: Record) -> str:
@@ -178,7 +192,7 @@ def language_of(record: Record) -> str:
 
 
 def text_twin(record: Record, kind: str = "place-first", rng: np.random.Generator | None = None) -> Record:
-    """The same record with each picture replaced by the scene in words: what a perfect eye would tell the language expert.
+    """The same record with each picture told in words, as a perfect eye would tell it to the language expert.
 
     `kind` and `rng` are those of `caption`. Raises ValueError with the record's id where a picture is not a scene's.
     """
@@ -188,7 +202,9 @@ def text_twin(record: Record, kind: str = "place-first", rng: np.random.Generato
         if not isinstance(part, Picture):
             return part
         if not isinstance(part.source, Scene):
-            raise ValueError(f"record {record.id!r}: a {type(part.source).__name__} cannot be told in words, only a scene can")
+            raise ValueError(
+                f"record {record.id!r}: a {type(part.source).__name__} cannot be told in words, only a scene can"
+            )
         return Text(caption(part.source, language, kind, rng))
 
     return Record(f"{record.id}-told", tuple(Turn(turn.role, tuple(map(told, turn.parts))) for turn in record.turns))

@@ -1,0 +1,1 @@
+"""What is shown of what was made and measured: cards, tables, figures."""

@@ -1,0 +1,67 @@
+"""What one experiment is: a question, a system, its stages, its arms and its seeds."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from seechat.foundation.strict import SpecError, nearest, read
+from seechat.training.supervised import Optimisation
+
+Data = Literal["pairs", "text", "captions", "dialogues"]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """`train` is the freeze plan; `data` is pairs (contrastive), text (a language expert's), captions or dialogues (stitching).
+
+    `lora` is the rank of adapters on the language expert's linear layers (then the plan names `language.*lora_*`); they are merged at the end.
+    """
+
+    name: str
+    data: Data
+    train: list[str]
+    optimisation: Optimisation
+    lora: int | None = None
+
+
+@dataclass(frozen=True)
+class Arm:
+    """What an arm changes: `constant` pictures make it blind."""
+
+    pictures: Literal["own", "constant"] = "own"
+
+
+@dataclass(frozen=True)
+class Spec:
+    """`start` names the folders of the experts (vision, language) under `experiments/`; `pool` is how many scenes are drawn for training;
+    `items` how many test questions are put a skill and language, `validate` how many during training, `every` so many steps."""
+
+    question: str
+    system: str
+    stages: list[Stage]
+    start: dict[Literal["vision", "language"], str] = field(default_factory=dict)
+    arms: dict[str, Arm] = field(default_factory=lambda: {"own": Arm()})
+    seeds: list[int] = field(default_factory=lambda: [0])
+    pool: int = 0
+    items: int = 1000
+    validate: int = 25
+    every: int = 250
+
+
+def load_spec(folder: str | Path) -> Spec:
+    """The spec of an experiment's folder, or of a YAML file. Raises SpecError: no such file, unknown key, wrong type, no stage."""
+    path = Path(folder)
+    path = path / "experiment.yaml" if path.suffix not in (".yaml", ".yml") else path
+    if not path.is_file():
+        raise SpecError(f"{path}: no such experiment; `ls experiments/*` shows those there are")
+    spec = read(Spec, path)
+    if not spec.stages:
+        raise SpecError(f"{path}: stages: an experiment needs at least one")
+    return spec
+
+
+def arm_of(spec: Spec, name: str) -> Arm:
+    """Raises SpecError naming the nearest arm."""
+    if name not in spec.arms:
+        raise SpecError(f"unknown arm {name!r}{nearest(name, spec.arms)}")
+    return spec.arms[name]
