@@ -92,6 +92,8 @@ def test_a_prompt_is_its_sample_up_to_the_answer(name, record):
     sample = form.prefix_samples(record)[-1]
     prompt = form.prefix_prompt([*pairs[:-1], (pairs[-1][0], None)])
     assert sample[: len(prompt)] == prompt and sample[len(prompt)].supervised
+    if form.stop is None:
+        return  # a format that only prefix experts are trained on
     whole = form.causal_sample(record)
     causal = form.causal_prompt([*pairs[:-1], (pairs[-1][0], None)])
     assert [(s.kind, s.value) for s in whole[: len(causal)]] == [(s.kind, s.value) for s in causal]
@@ -180,7 +182,7 @@ def test_packs_are_first_fit_and_lose_nothing():
     some = [ENCODER.sample(f"r{n}", [text("a" * n), text("b", supervised=True)]) for n in (1, 9, 4, 5, 30, 2)]
     rows = pack(some, 12)
     assert sorted(s.id for row in rows for s in row) == sorted(s.id for s in some)
-    assert [sum(map(len, row)) for row in rows] == [31, 12, 12, 3][: len(rows)]
+    assert [sum(map(len, row)) for row in rows] == [31, 12, 11, 3]
     assert pack(some[::-1], 12) == rows  # whatever the order they come in
 
 

@@ -18,11 +18,16 @@ WEIGHTS, CONFIG, TOKENIZER = "model.safetensors", "config.json", "tokenizer.json
 FORMAT = "seechat-lab"
 
 
-def save(model: "MultimodalModel", folder: str | Path, dtype: torch.dtype | None = None, note: str = "") -> None:
-    """Write a model's folder. `dtype` rounds floating weights (float16 halves the file); each file is written aside, then renamed."""
+def save(model: "MultimodalModel", folder: str | Path, dtype: torch.dtype | None = None, note: str = "", part: str = "") -> None:
+    """Write a model's folder, or, with `part` (`language.`), of one expert only; each file is written aside, then renamed.
+
+    `dtype` rounds floating weights (float16 halves the file).
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {name: t.to(dtype) if dtype and t.is_floating_point() else t for name, t in model.state_dict().items()}
+    tensors = {
+        name: t.to(dtype) if dtype and t.is_floating_point() else t for name, t in model.state_dict().items() if name.startswith(part)
+    }
     save_tensors(folder / WEIGHTS, tensors, {"format": "pt", "seechat": FORMAT})
     write_json(folder / CONFIG, {"format": FORMAT, **dataclasses.asdict(model.config)})
     if model.tokenizer is not None:
@@ -37,7 +42,7 @@ def card(model: "MultimodalModel", note: str = "") -> str:
     return (
         "---\nlibrary_name: seechat-lab\npipeline_tag: image-text-to-text\nlanguage: [zh, en]\nlicense: apache-2.0\n---\n\n"
         f"# {config.scale}/{config.system}\n\nScale: **{config.scale}**. Bridge: {config.bridge}. Template: {config.template}.\n\n"
-        f"{note}\n\n```python\nimport seechat\nmodel = seechat.load(\"path/to/this/folder\")\n```\n"
+        f'{note}\n\n```python\nimport seechat\nmodel = seechat.load("path/to/this/folder")\n```\n'
     )
 
 
@@ -88,6 +93,8 @@ def load_into(model: torch.nn.Module, folder: Path, prefix: str = "") -> None:
         "misshapen": sorted(k for k in want.keys() & have.keys() if want[k].shape != have[k].shape),
     }
     if any(wrong.values()):
-        told = "; ".join(f"{len(keys)} {kind} ({', '.join(keys[:3])}{', …' if len(keys) > 3 else ''})" for kind, keys in wrong.items() if keys)
+        told = "; ".join(
+            f"{len(keys)} {kind} ({', '.join(keys[:3])}{', …' if len(keys) > 3 else ''})" for kind, keys in wrong.items() if keys
+        )
         raise CheckpointError(f"{folder / WEIGHTS}: a checkpoint of another model: {told}")
     model.load_state_dict({name: t.to(want[name].dtype) for name, t in have.items()})

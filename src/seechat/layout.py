@@ -7,14 +7,15 @@ Positions are token counts from the start of a segment.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 # What a reader should know of a tensor; to a type checker all results of torch are plain Tensors.
-LongTensor = Tensor
-BoolTensor = Tensor
+LongTensor: TypeAlias = Tensor
+BoolTensor: TypeAlias = Tensor
 
 IGNORE = -100  # a target that nobody predicts
 PADDING = -1  # the segment of padding; also "no slot" and "no picture"

@@ -19,11 +19,17 @@ from seechat.bridges import build_bridge
 from seechat.data.batches import Batch, Encoder, Sample, collate
 from seechat.data.pictures import read_picture
 from seechat.data.templates import Segment, spaced, template
+from seechat.experts.familiar import Familiar
 from seechat.experts.language import language_expert
 from seechat.experts.vision import VisionConfig, VisionExpert, preprocess
 from seechat.layout import fill_slots, supervised_loss, supervised_positions
 from seechat.records import Picture, Record, Text, Turn, assistant, user
 
+OUTSIDE = (
+    "note: picture {which} is outside the range of {name}: this scale knows emoji-like drawings in a 2 x 2 grid, so its answer is a guess. "
+    'For photographs take the paper scale with released weights: seechat.build("paper/seechat", weights=FOLDER). '
+    "(注意：这张图片超出了本模型的范围；照片请用 paper 规模。)"
+)
 PictureLike = Any  # a path, a PIL image, or an array (h, w, 3) uint8
 
 
@@ -51,8 +57,11 @@ class Conversation:
 
 @dataclass(frozen=True)
 class Reply:
+    """`notes` say what the reader should know before the answer, e.g. that a picture is outside the model's range."""
+
     text: str
     conversation: Conversation = field(repr=False)
+    notes: tuple[str, ...] = ()
 
 
 class MultimodalModel(nn.Module):
@@ -66,6 +75,7 @@ class MultimodalModel(nn.Module):
         self.bridge = build_bridge(
             config.bridge, vision_width=config.vision.width, language_width=self.language.width, patches=config.vision.patches
         )
+        self.familiar = Familiar(config.vision.width)
         self.template = template(config.template)
 
     # ---- tensors ------------------------------------------------------------------------------------------------------
@@ -127,8 +137,9 @@ class MultimodalModel(nn.Module):
         """Ask about pictures (or, with a conversation, about those it holds). Raises PictureError, and ValueError for an empty question."""
         turn, prompt = self._ask(pictures, text, conversation)
         batch = self.collate([[prompt]], left=True).to(self.device)
-        words = self.generate(batch, self._features(batch), **generation)[0]
-        return Reply(words, self._said(conversation, turn, words))
+        features = self._features(batch)
+        words = self.generate(batch, features, **generation)[0]
+        return Reply(words, self._said(conversation, turn, words), self._notes(features))
 
     def stream(
         self, pictures: PictureLike | Sequence[PictureLike] | None, text: str, conversation: Conversation | None = None, **generation: Any
@@ -137,15 +148,28 @@ class MultimodalModel(nn.Module):
         assert self.tokenizer is not None
         turn, prompt = self._ask(pictures, text, conversation)
         batch = self.collate([[prompt]], left=True).to(self.device)
+        features = self._features(batch)
         streamer = _Words(self)
-        worker = Thread(target=streamer.run, args=(batch, self._features(batch), generation), daemon=True)
+        worker = Thread(target=streamer.run, args=(batch, features, generation), daemon=True)
         worker.start()
         said = ""
         while (words := streamer.next()) is not None:
             yield words[len(said) :]
             said = words
         worker.join()
-        return Reply(said, self._said(conversation, turn, said))
+        return Reply(said, self._said(conversation, turn, said), self._notes(features))
+
+    def notes(self, pictures: Sequence[PictureLike]) -> tuple[str, ...]:
+        """What to know before asking about these pictures. Raises PictureError."""
+        with torch.no_grad():
+            return self._notes(self.see([read_picture(picture) for picture in pictures]) if pictures else None)
+
+    def _notes(self, features: Tensor | None) -> tuple[str, ...]:
+        if features is None or self.config.scale == "paper":
+            return ()
+        strange = self.familiar(features).nonzero().flatten().tolist()
+        which = ", ".join(str(number + 1) for number in strange)
+        return (OUTSIDE.format(which=which, name=f"{self.config.scale}/{self.config.system}"),) if strange else ()
 
     def _ask(self, pictures: Any, text: str, conversation: Conversation | None) -> tuple[Turn, Sample]:
         if not text.strip():

@@ -58,9 +58,7 @@ class Record:
 
     def exchanges(self) -> Iterator[tuple[Turn, Turn]]:
         """The (user, assistant) pairs. Raises ValueError with the record's id where turns do not alternate."""
-        if len(self.turns) % 2 or any(
-            turn.role != ("user", "assistant")[i % 2] for i, turn in enumerate(self.turns)
-        ):
+        if len(self.turns) % 2 or any(turn.role != ("user", "assistant")[i % 2] for i, turn in enumerate(self.turns)):
             raise ValueError(f"record {self.id!r}: turns must alternate user, assistant")
         yield from zip(self.turns[::2], self.turns[1::2], strict=True)
 

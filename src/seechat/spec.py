@@ -12,7 +12,7 @@ Data = Literal["pairs", "text", "captions", "dialogues"]
 
 @dataclass(frozen=True)
 class Stage:
-    """`train` is the freeze plan; `data` is pairs (contrastive), text (a language expert's), captions or dialogues (stitching).
+    """`train` is the freeze plan; `data` is pairs (contrastive), text (a language expert's), captions or dialogues.
 
     `lora` is the rank of adapters on the language expert's linear layers (then the plan names `language.*lora_*`); they are merged at the end.
     """
@@ -34,7 +34,8 @@ class Arm:
 @dataclass(frozen=True)
 class Spec:
     """`start` names the folders of the experts (vision, language) under `experiments/`; `pool` is how many scenes are drawn for training;
-    `items` how many test questions are put a skill and language, `validate` how many during training, `every` so many steps."""
+    `items` how many test questions are put a skill and language (a fifth of them for unseen tiers), `validate` how many during training
+    (0: none), `every` so many steps."""
 
     question: str
     system: str

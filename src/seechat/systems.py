@@ -10,7 +10,6 @@ import torch
 from seechat.checkpoints import load_into, read_config
 from seechat.experts.vision import VisionConfig
 from seechat.foundation.files import CheckpointError
-from seechat.foundation.provenance import checkout
 from seechat.foundation.strict import nearest
 from seechat.model import ModelConfig, MultimodalModel
 from seechat.world.tokenizer import GLM_CONTROLS, world_tokenizer
@@ -123,11 +122,23 @@ def load(name: str | Path, *, device: str = "cpu", dtype: torch.dtype | None = N
     return model.to(device=device, dtype=dtype).eval()
 
 
-def committed(name: str) -> Path | None:
+def experiments() -> Path:
+    """The checkout's folder of experiments and committed weights."""
+    return Path(__file__).parents[2] / "experiments"
+
+
+def committed(system: str) -> Path | None:
     """The folder of a system trained and committed in this checkout."""
-    root = checkout() or Path(__file__).parents[2]
-    folder = root / "experiments" / "systems" / name.split("/")[-1]
+    folder = experiments() / "systems" / system
     return folder if (folder / "model.safetensors").is_file() else None
+
+
+def committed_results(system: str) -> pd.DataFrame:
+    """Every answer of a committed system and its controls on the test split. Raises CheckpointError where there are none."""
+    path = experiments() / "systems" / system / "outcomes.parquet"
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file; make it with `seechat run experiments/systems/{system}`")
+    return pd.read_parquet(path)
 
 
 def find(name: str | Path) -> Path:
@@ -152,7 +163,9 @@ def find(name: str | Path) -> Path:
     try:
         return Path(snapshot_download(text, allow_patterns=["*.json", "*.safetensors"]))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise CheckpointError(f"{text}: not a folder here, and not to be had from the hub ({type(error).__name__}); check the name") from None
+        raise CheckpointError(
+            f"{text}: not a folder here, and not to be had from the hub ({type(error).__name__}); check the name"
+        ) from None
 
 
 def count(module: torch.nn.Module) -> int:

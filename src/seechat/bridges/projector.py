@@ -1,6 +1,7 @@
 """Linear and MLP projectors: every patch feature becomes one language token.
 
-SEEChat as its article describes it and LLaVA (arXiv 2304.08485, section 4.1) use one linear layer; LLaVA-1.5 (arXiv 2310.03744) two with GELU.
+SEEChat as its article describes it and LLaVA (arXiv 2304.08485, section 4.1) use one linear layer;
+LLaVA-1.5 (arXiv 2310.03744) two with GELU between them.
 Letters: i pictures, p patches, q bridge tokens, v vision width, d language width.
 """
 

@@ -47,9 +47,7 @@ class Encoder:
 
     def __init__(self, tokenizer: Tokenizer, slots: int, limit: int = 2048):
         self.tokenizer, self.slots, self.limit = tokenizer, slots, limit
-        self.words: Callable[[str], list[int]] = lru_cache(200_000)(
-            lambda value: tokenizer.encode(value, add_special_tokens=False)
-        )
+        self.words: Callable[[str], list[int]] = lru_cache(200_000)(lambda value: tokenizer.encode(value, add_special_tokens=False))
         self.control = lru_cache(None)(tokenizer.convert_tokens_to_ids)
 
     def sample(self, id: str, segments: Sequence[Segment], *, supervised: bool = True) -> Sample:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from seechat.data.batches import Encoder, Sample
-from seechat.data.templates import TEMPLATES, Segment, control, spaced, text
+from seechat.data.templates import TEMPLATES, control, spaced, text
 from seechat.layout import IGNORE, infilling_positions
 from seechat.records import Record, Text, assistant, user
 from seechat.world.concepts import LANGUAGES, Concept

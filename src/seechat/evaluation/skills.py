@@ -25,8 +25,9 @@ NAMING = "naming"  # one object in the picture: what is it?
 
 @dataclass(frozen=True)
 class Item:
-    """One question: its scene, the exchanges that lead to it, the last of which is answered."""
+    """One question: its scene, the exchanges that lead to it, the last of which is answered. `id` is the same for any number drawn."""
 
+    id: str
     scene: Scene
     exchanges: tuple[Exchange, ...]
     skill: str
@@ -37,7 +38,9 @@ class Item:
         return self.exchanges[-1].answer
 
 
-def draw_items(concepts: Sequence[Concept], *, split: str, number: int, seed: int = 0, skills: Sequence[str] = (*SKILLS, NAMING)) -> list[Item]:
+def draw_items(
+    concepts: Sequence[Concept], *, split: str, number: int, seed: int = 0, skills: Sequence[str] = (*SKILLS, NAMING)
+) -> list[Item]:
     """`number` items a skill and language, answers balanced, the concepts drawn uniformly."""
     items = []
     for skill in skills:
@@ -51,7 +54,7 @@ def draw_items(concepts: Sequence[Concept], *, split: str, number: int, seed: in
                     exchanges: tuple[Exchange, ...] = (Exchange(NAMING, language, question, name),)
                 else:
                     scene, exchanges = balanced_question(rng, skill, language, concepts, split=split, turn=turn)
-                items.append(Item(scene, exchanges, skill, language))
+                items.append(Item(f"{skill}-{language}-{turn}", scene, exchanges, skill, language))
     return items
 
 
@@ -80,7 +83,7 @@ def told(record: Record, item: Item) -> Record:
 
 
 def right(item: Item, answer: str) -> bool:
-    return normalise(answer).rstrip(".。") == normalise(item.answer).rstrip(".。")
+    return normalise(answer) == normalise(item.answer)
 
 
 def majority_answers(items: Sequence[Item]) -> list[str]:
@@ -92,26 +95,29 @@ def majority_answers(items: Sequence[Item]) -> list[str]:
 
 
 def outcomes(
-    model: MultimodalModel, blind: MultimodalModel | None, items: Sequence[Item], see: See, *,
-    tier: str, artist: str = "twemoji", controls: bool = True,
+    model: MultimodalModel, blind: MultimodalModel | None, items: Sequence[Item], see: See | None, *,
+    tier: str, artist: str = "twemoji", controls: Sequence[str] = ("majority", "shuffled", "oracle"),
 ) -> pd.DataFrame:  # fmt: skip
-    """A row an arm and item: arm, skill, language, item, question, expected, answer, correct, tier, artist."""
-    size = model.config.vision.image_size
-    pool = pool_of(see, [item.scene for item in items], size=size, artist=artist)
-    arms = {"model": put(model, items, pool)}
-    if controls:
+    """Without an eye only `majority` and `oracle` can be asked. A row an arm and item: arm, skill, language, item, question, expected, answer, correct, tier, artist."""
+    arms = {}
+    if see is not None:
+        pool = pool_of(see, [item.scene for item in items], size=model.config.vision.image_size, artist=artist)
+        arms["model"] = put(model, items, pool)
+    if "majority" in controls:
         arms["majority"] = majority_answers(items)
+    if "shuffled" in controls:
         shift = torch.roll(torch.arange(len(items)), 7)
         arms["shuffled"] = put(model, items, replace(pool, features=pool.features[shift]))
+    if "oracle" in controls:
         arms["oracle"] = put(model, items, None)
     if blind is not None:
         arms["blind"] = put(blind, items, replace(pool, blind=True))
     rows = [
         {
-            "arm": arm, "skill": item.skill, "language": item.language, "item": number, "question": item.exchanges[-1].question,
+            "arm": arm, "skill": item.skill, "language": item.language, "item": item.id, "question": item.exchanges[-1].question,
             "expected": item.answer, "answer": answer, "correct": int(right(item, answer)), "tier": tier, "artist": artist,
         }
         for arm, answers in arms.items()
-        for number, (item, answer) in enumerate(zip(items, answers, strict=True))
+        for item, answer in zip(items, answers, strict=True)
     ]  # fmt: skip
     return pd.DataFrame(rows)

@@ -1,13 +1,13 @@
 """(spec, arm, seed) -> a run folder: stages in order, each resumable, then the questions of the test split.
 
-    runs/<experiment>/<arm>/<seed>/
-      stage-<name>.safetensors   weights after each stage       steps.parquet      loss of every step
-      validation.csv             in-loop metrics                metrics.csv, outcomes.parquet, provenance.json, model/
+runs/<experiment>/<arm>/<seed>/
+  stage-<name>.safetensors   weights after each stage       steps.parquet      loss of every step
+  validation.csv             in-loop metrics                metrics.csv, outcomes.parquet, provenance.json, model/
 """
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -28,13 +28,16 @@ from seechat.foundation.provenance import provenance
 from seechat.foundation.seeding import rng as seeded
 from seechat.foundation.seeding import seed_everything
 from seechat.model import MultimodalModel
-from seechat.spec import Arm, Spec, Stage
-from seechat.systems import build
+from seechat.spec import Arm, Spec, Stage, arm_of
+from seechat.systems import build, preset
+from seechat.training.contrastive import Contrastive, ContrastiveConfig, ContrastiveData, TextConfig
 from seechat.training.freeze import frozen_stay
 from seechat.training.lora import add_lora, merge_lora
 from seechat.training.supervised import Fed, Numbered, Supervised
 from seechat.training.watching import Progress, Steps, Validation
 from seechat.world.concepts import TIERS, Concept, concepts
+from seechat.world.questions import SKILLS
+from seechat.world.tokenizer import world_tokenizer
 
 TEXT_ROW = 128  # tokens a packed row of text
 SAVE_EVERY = 100  # steps between resumable checkpoints
@@ -176,8 +179,9 @@ def train_stage(run: Run, stage: Stage, model: MultimodalModel, pool: Pool | Non
     items, pictures = watch
     steps = Steps(stage.name)
     validation = Validation(stage.name, items, pictures, run.spec.every, run.folder / "log.txt")
+    watchers = [steps, *([validation] if items else []), Progress(stage.name, run.show)]
     with frozen_stay(model):
-        fit(stage, module, data, [steps, validation, Progress(stage.name, run.show)], run.folder)
+        fit(stage, module, data, watchers, run.folder)
     if tuner is not None:
         merge_lora(model, tuner)
     with atomic_write(run.folder / f"steps-{stage.name}.parquet") as aside:
@@ -199,13 +203,39 @@ def train(run: Run) -> MultimodalModel:
     if run.spec.pool:
         pool = draw_pool(look(model), known(run.spec), number=run.spec.pool, size=size, seed=run.seed, blind=run.blind)
     items = draw_items(known(run.spec), split="val", number=run.spec.validate)
-    watch = pool_of(look(model), [item.scene for item in items], size=size, blind=run.blind) if pool else None
+    watch = pool_of(look(model), [item.scene for item in items], size=size, blind=run.blind) if pool and items else None
     for stage in run.spec.stages:
         train_stage(run, stage, model, pool, (items, watch))
     for name in ("steps", "validation"):
         _gather(run, name)
+    if pool is not None and not run.blind:
+        model.familiar.fit(pool.features)
     write_json(run.folder / "provenance.json", provenance(run.spec, [run.seed], started=started, arm=run.arm_name))
     return model.eval()
+
+
+def train_vision(run: Run) -> tuple[Contrastive, ContrastiveData]:
+    """CLIP by contrast, from nothing: a run of one stage of `pairs`."""
+    started, stage, tokenizer = time.time(), run.spec.stages[0], world_tokenizer()
+    run.folder.mkdir(parents=True, exist_ok=True)
+    o, vision = stage.optimisation, preset(run.spec.system).vision
+    seed_everything(run.seed)
+    text = TextConfig(len(tokenizer), padding=tokenizer.pad_token_id)
+    module = Contrastive(
+        ContrastiveConfig(text, vision, steps=o.steps, warmup=round(o.warmup * o.steps), lr=o.lr, weight_decay=o.weight_decay)
+    )
+    data = ContrastiveData(known(run.spec), tokenizer, vision, seed=run.seed, batch=o.batch)
+    done = run.folder / f"stage-{stage.name}.safetensors"
+    if done.is_file():
+        module.load_state_dict(load_tensors(done)[0])
+        return module.eval(), data
+    steps = Steps(stage.name)
+    fit(stage, module, data, [steps, Progress(stage.name, run.show)], run.folder)
+    with atomic_write(run.folder / "steps.parquet") as aside:
+        steps.table().to_parquet(aside, index=False)
+    save_tensors(done, module.state_dict())
+    write_json(run.folder / "provenance.json", provenance(run.spec, [run.seed], started=started, arm=run.arm_name))
+    return module.eval(), data
 
 
 def _gather(run: Run, name: str) -> None:
@@ -226,11 +256,17 @@ def test(model: MultimodalModel, blind: MultimodalModel | None, *, number: int, 
     """Outcomes on the test split: the seen tier with every control, the unseen tiers, and the seen tier drawn by the other artist."""
     see, tables = look(model), []
     for tier in tiers:
-        items = draw_items(concepts(tier=tier, simple=True), split="test", number=number)
+        items = draw_items(concepts(tier=tier, simple=True), split="test", number=number if tier == TIERS[0] else number // 5)
         tables.append(outcomes(model, blind, items, see, tier=tier))
         if tier == TIERS[0] and len(tiers) > 1:
-            tables.append(outcomes(model, blind, items, see, tier=tier, artist="openmoji", controls=False))
+            tables.append(outcomes(model, blind, items, see, tier=tier, artist="openmoji", controls=()))
     return pd.concat(tables, ignore_index=True)
+
+
+def test_text(model: MultimodalModel, tier: str, number: int) -> pd.DataFrame:
+    """Outcomes of a language expert on worded scenes of the test split; its arm is `oracle`, the scene being told."""
+    items = draw_items(concepts(tier=tier, simple=True), split="test", number=number, skills=SKILLS)
+    return outcomes(model, None, items, None, tier=tier, controls=("majority", "oracle"))
 
 
 def metrics(table: pd.DataFrame, seed: int) -> pd.DataFrame:
@@ -243,9 +279,5 @@ def metrics(table: pd.DataFrame, seed: int) -> pd.DataFrame:
 
 
 def of(spec: Spec, arm: str, seed: int, folder: Path, experiments: Path, *, show: bool = False) -> Run:
-    from seechat.spec import arm_of
-
+    """Raises SpecError for an unknown arm."""
     return Run(spec, arm_of(spec, arm), arm, seed, folder, experiments, show)
-
-
-__all__ = ["Run", "fit", "look", "metrics", "of", "prepare", "replace", "test", "train"]

@@ -1,4 +1,6 @@
-"""Next-token training of a MultimodalModel: language pretraining, alignment and instruction tuning are this with other data and other plans.
+"""Next-token training of a MultimodalModel.
+
+Language pretraining, alignment and instruction tuning are this, with other data and other freeze plans.
 
 Letters: b batch, t sequence, i pictures, p patches, v vision width.
 """

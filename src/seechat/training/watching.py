@@ -48,7 +48,9 @@ class Progress(Callback):
         self.bar: tqdm | None = None
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
-        self.bar = tqdm(total=trainer.max_steps, initial=trainer.global_step, desc=self.stage, disable=not self.show, unit="step", mininterval=2)
+        self.bar = tqdm(
+            total=trainer.max_steps, initial=trainer.global_step, desc=self.stage, disable=not self.show, unit="step", mininterval=2
+        )
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
         assert self.bar is not None
@@ -85,7 +87,9 @@ class Validation(Callback):
         told = " ".join(f"{r.skill}.{r.language} {r.value:.2f}" for r in now[now.metric == "accuracy"].itertuples())
         loss = float(now[now.metric == "loss"].value.iloc[0])
         with open(self.journal, "a", encoding="utf-8") as file:
-            file.write(f"{self.stage} {trainer.global_step}/{trainer.max_steps} {time.time() - self.started:.0f} s val loss {loss:.3f} {told}\n")
+            file.write(
+                f"{self.stage} {trainer.global_step}/{trainer.max_steps} {time.time() - self.started:.0f} s val loss {loss:.3f} {told}\n"
+            )
 
     def state_dict(self) -> dict[str, Any]:
         return {"rows": self.rows}
@@ -106,7 +110,9 @@ def validate(model: MultimodalModel, items: Sequence[Item], pool: Pool | None) -
     accuracy.update(put(model, asked, pool), [i.answer for i in asked], [i.skill for i in asked], [i.language for i in asked])
     rows = [("accuracy", r.skill, r.language, r.value, r.n) for r in accuracy.compute()]
     first = asked[: len(asked) // 2 : 4]
-    captions = [Item(i.scene, (describe(i.scene, i.language, list(CAPTIONS)[n % 3]),), "describe", i.language) for n, i in enumerate(first)]
+    captions = [
+        Item(i.id, i.scene, (describe(i.scene, i.language, list(CAPTIONS)[n % 3]),), "describe", i.language) for n, i in enumerate(first)
+    ]
     said = put(model, captions, _rows(pool, range(0, len(asked) // 2, 4)), max_new_tokens=48)
     languages, references = [i.language for i in captions], [[i.answer] for i in captions]
     for name, metric in (("bleu", CaptionBLEU()), ("cider", CaptionCIDEr())):
@@ -117,7 +123,11 @@ def validate(model: MultimodalModel, items: Sequence[Item], pool: Pool | None) -
 
 def _rows(pool: Pool | None, rows: range) -> Pool | None:
     """The pool of a stride of its rows."""
-    return None if pool is None else Pool(pool.scenes, pool.features if pool.blind else pool.features[rows.start : rows.stop : rows.step], pool.blank, pool.blind)
+    return (
+        None
+        if pool is None
+        else Pool(pool.scenes, pool.features if pool.blind else pool.features[rows.start : rows.stop : rows.step], pool.blank, pool.blind)
+    )
 
 
 def loss(model: MultimodalModel, items: Sequence[Item], pool: Pool | None) -> torch.Tensor:

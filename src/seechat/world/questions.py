@@ -37,6 +37,7 @@ def place(item: Item, language: str) -> str:
 
 # ---- captions ---------------------------------------------------------------------------------------------------------
 
+
 def names_caption(scene: Scene, language: str, order: Sequence[int]) -> str:
     """`猫、狗。` / `cat, dog.`"""
     names = [scene.items[i].concept.name(language) for i in order]
@@ -85,6 +86,7 @@ def describe(scene: Scene, language: str, kind: str) -> "Exchange":
 
 
 # ---- questions --------------------------------------------------------------------------------------------------------
+
 
 def _pick(rng: np.random.Generator, options: Sequence):
     return options[int(rng.integers(len(options)))]
@@ -150,10 +152,7 @@ def _relation(scene, rng, language, concepts):
         if a.concept != b.concept and len(scene.having(a.concept)) == len(scene.having(b.concept)) == 1
     ]
     side = _pick(rng, ("left", "above"))
-    holds = {
-        (a, b): a.column < b.column if side == "left" else a.row < b.row
-        for a, b in pairs
-    }
+    holds = {(a, b): a.column < b.column if side == "left" else a.row < b.row for a, b in pairs}
     wanted = bool(rng.integers(2))
     fitting = [pair for pair, value in holds.items() if value == wanted]
     if not fitting:
@@ -173,14 +172,17 @@ def _group(scene, rng, language, concepts):
 
 
 _ASK = {
-    "what": _what, "where": _where, "exist": _exist, "count": _count,
-    "count_of": _count_of, "relation": _relation, "group": _group,
+    "what": _what,
+    "where": _where,
+    "exist": _exist,
+    "count": _count,
+    "count_of": _count_of,
+    "relation": _relation,
+    "group": _group,
 }
 
 
-def ask(
-    scene: Scene, skill: str, language: str, rng: np.random.Generator, concepts: Sequence[Concept]
-) -> tuple[Exchange, ...] | None:
+def ask(scene: Scene, skill: str, language: str, rng: np.random.Generator, concepts: Sequence[Concept]) -> tuple[Exchange, ...] | None:
     """The exchanges of one question about the scene, or None where the scene has no such question.
 
     One exchange, but two for `follow_up`: the second asks about a neighbour of the thing that the first one named, as 它 / it.

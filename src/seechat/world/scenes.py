@@ -57,9 +57,7 @@ class Scene:
         return "train" if draw < 0.8 else "val" if draw < 0.9 else "test"
 
 
-def sample_scene(
-    rng: np.random.Generator, concepts: Sequence[Concept], *, split: str, count: int | None = None
-) -> Scene:
+def sample_scene(rng: np.random.Generator, concepts: Sequence[Concept], *, split: str, count: int | None = None) -> Scene:
     """Draw scenes until one falls into `split`; `count` fixes the number of items (1..4), else it is uniform."""
     while True:
         n = int(rng.integers(1, CELLS + 1)) if count is None else count

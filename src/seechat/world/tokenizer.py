@@ -26,7 +26,25 @@ CONTROLS = (
     PAD, UNK, BOS, EOS, *GLM_CONTROLS, "<image>", "</image>", "<|endofchunk|>", "<state>",
     *(f"<obj_{i}>" for i in range(8)),
 )  # fmt: skip
-_MARKS = ("\n", "问：", "答：", "\n答：", "[Round ", "]\n问：", "###Human:", "###Assistant:", "<Img>", "</Img>", "###", "，", "。", "、", "？", "！", "：")
+_MARKS = (
+    "\n",
+    "问：",
+    "答：",
+    "\n答：",
+    "[Round ",
+    "]\n问：",
+    "###Human:",
+    "###Assistant:",
+    "<Img>",
+    "</Img>",
+    "###",
+    "，",
+    "。",
+    "、",
+    "？",
+    "！",
+    "：",
+)
 NEVER = -1000.0  # a score no segmentation chooses: typed `[gMASK]` or `<0x41>` stays text
 _NONCE_ZH = "".join(a for a in "达克斯维罗卡米塔纳索比利多法加哈莫尼帕萨图乌沃泽布迪埃格")
 

@@ -1,0 +1,157 @@
+"""The command line: demo, chat, run, systems, bench, doctor."""
+
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="How vision is stitched into language.")
+Json = Annotated[bool, typer.Option("--json", help="Print rows of JSON.")]
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder to write pictures and the page into.")] = Path("demo"),
+    questions: Annotated[int, typer.Option(min=4, help="Test questions a skill and language.")] = 100,
+) -> None:
+    """Chat about three pictures, stitch the model again in two stages, measure it, write a page. About ten minutes on two cores."""
+    from seechat.reporting.demo import demo as run_demo
+
+    run_demo(out, number=questions)
+
+
+@app.command()
+def chat(
+    pictures: Annotated[list[str], typer.Argument(help="Picture files.")],
+    system: Annotated[str, typer.Option(help="A name (laptop/seechat), a folder, or a hub id.")] = "laptop/seechat",
+    ask: Annotated[list[str] | None, typer.Option(help="Ask this and leave; give it again for the next round.")] = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1)] = 64,
+) -> None:
+    """Talk about pictures, in Chinese or English; an empty line or Ctrl-D ends."""
+    from seechat.data.pictures import read_picture
+    from seechat.systems import load
+
+    opened = [read_picture(picture) for picture in pictures]
+    model = load(system)
+    for note in model.notes(opened):
+        typer.echo(note)
+    conversation, shown = None, opened
+    for question in ask if ask is not None else _typed():
+        answer = model.stream(shown, question, conversation, max_new_tokens=max_new_tokens)
+        try:
+            while True:
+                typer.echo(next(answer), nl=False)
+        except StopIteration as end:
+            conversation, shown = end.value.conversation, []
+        typer.echo()
+
+
+def _typed() -> Any:
+    """Questions from the terminal or a pipe, until an empty line."""
+    while True:
+        try:
+            question = input("> " if sys.stdin.isatty() else "")
+        except EOFError:
+            return
+        if not question.strip():
+            return
+        yield question
+
+
+@app.command()
+def run(
+    experiment: Annotated[Path, typer.Argument(help="A folder with experiment.yaml, e.g. experiments/systems/seechat.")],
+    arm: Annotated[str | None, typer.Option(help="One arm; all of them by default.")] = None,
+    seed: Annotated[int | None, typer.Option(help="One seed; all of them by default.")] = None,
+    runs: Annotated[Path, typer.Option(help="Folder of run folders.")] = Path("runs"),
+    commit: Annotated[bool, typer.Option(help="Write the results into the experiment's folder.")] = False,
+) -> None:
+    """Train an experiment's arms and seeds (what is finished is not done again, what was cut off goes on), then measure them."""
+    from seechat.training.experiments import run_experiment
+
+    run_experiment(experiment, runs, arm=arm, seed=seed, commit=commit, say=typer.echo)
+
+
+@app.command()
+def systems(as_json: Json = False) -> None:
+    """Every system at every scale: parameters by part, tokens a picture, whether trained weights are here."""
+    from seechat.systems import systems as table
+
+    rows = table()
+    typer.echo(rows.to_json(orient="records", force_ascii=False, indent=1) if as_json else rows.to_string(index=False))
+
+
+@app.command()
+def bench(what: Annotated[str, typer.Argument(help="world or step")], as_json: Json = False) -> None:
+    """Time the world's renderer, or a training step against transformers' LLaVA, paired in one run."""
+    from seechat.foundation.strict import nearest
+
+    benches = {"world": _bench_world, "step": _bench_step}
+    if what not in benches:
+        raise ValueError(f"unknown bench {what!r}{nearest(what, benches)}")
+    _rows(benches[what](), as_json)
+
+
+def _bench_world() -> Sequence[Any]:
+    from seechat.reporting.bench import bench_world
+
+    return bench_world()
+
+
+def _bench_step() -> Sequence[Any]:
+    from seechat.reporting.bench_step import bench_step
+
+    return bench_step()
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Check the installation: each line OK or FAIL with the mend."""
+    from seechat.reporting.doctor import doctor as examine
+
+    checks = examine()
+    if as_json:
+        _rows(checks, True)
+    else:
+        for check in checks:
+            typer.echo(f"{'OK  ' if check.ok else 'FAIL'} {check.name}: {check.detail}" + ("" if check.ok else f"  ->  {check.mend}"))
+    if not all(check.ok for check in checks):
+        raise typer.Exit(1)
+
+
+def _rows(rows: Sequence[Any], as_json: bool) -> None:
+    plain = [dataclasses.asdict(row) for row in rows]
+    if as_json:
+        typer.echo(json.dumps(plain, ensure_ascii=False, indent=1))
+        return
+    for row in plain:
+        ratio = "" if row.get("ratio") is None else f"   ratio {row['ratio']:.3f}"
+        typer.echo(f"{row['name']:<44} {row['value']:>12.2f} {row['unit']}{ratio}")
+
+
+def main() -> None:
+    """Errors that a user can mend are one line and exit code 2; `SEECHAT_DEBUG=1` shows where they came from."""
+    import logging
+    import warnings
+
+    if not os.environ.get("SEECHAT_DEBUG"):
+        warnings.filterwarnings("ignore")
+        logging.getLogger("lightning").setLevel(logging.ERROR)
+    try:
+        app()
+    except (ValueError, OSError) as error:
+        if os.environ.get("SEECHAT_DEBUG"):
+            raise
+        typer.echo(f"seechat: {' '.join(str(error).split())}", err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()
