@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import nn
@@ -277,9 +277,9 @@ def test_greedy_with_pictures_in_a_left_padded_batch(model):
     slot[0, start : start + 6] = torch.arange(6)
     layout = replace(model.layout_from_ids(ids, ids != PAD), slot=slot)
     embeds = fill_slots(model.get_input_embeddings()(ids), golden["image_embeds"][0], layout)
-    new = model.generate(
-        input_ids=ids, inputs_embeds=embeds, attention_mask=(ids != PAD).long(), max_new_tokens=16, do_sample=False
-    )[:, 20:]
+    new = model.generate(input_ids=ids, inputs_embeds=embeds, attention_mask=(ids != PAD).long(), max_new_tokens=16, do_sample=False)[
+        :, 20:
+    ]
     assert new[0].equal(golden["greedy_sequences"][0, len(prompt) :])
     assert new[1].equal(text["sequences"][0, len(other) :][:16])
 
@@ -297,7 +297,7 @@ def test_generation_without_a_cache_and_with_beams(model):
 
 words = st.lists(st.integers(4, 179), min_size=0, max_size=6)
 samples = st.builds(lambda context, answer: ([*context, GMASK], [SOP, *answer]), words, words)
-relaxed = settings(max_examples=15, deadline=None)
+unhurried = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def as_pack(model, pieces):
@@ -309,7 +309,7 @@ def as_pack(model, pieces):
     return torch.cat(parts, 1), Layout(**fields | {"segment": numbers})
 
 
-@relaxed
+@unhurried
 @given(st.lists(samples, min_size=1, max_size=4))
 @torch.no_grad()
 def test_packed_equals_separate(model, pieces):
@@ -319,7 +319,7 @@ def test_packed_equals_separate(model, pieces):
     near(model(ids, layout=layout).logits, torch.cat(alone, 1))
 
 
-@relaxed
+@unhurried
 @given(samples, st.integers(1, 5), st.booleans())
 @torch.no_grad()
 def test_padding_changes_nothing(model, piece, n, left):
@@ -330,7 +330,7 @@ def test_padding_changes_nothing(model, piece, n, left):
     near(logits[real.bool()], model(ids).logits[0])
 
 
-@relaxed
+@unhurried
 @given(samples, words)
 @torch.no_grad()
 def test_context_never_sees_the_continuation(model, piece, other):
@@ -339,7 +339,7 @@ def test_context_never_sees_the_continuation(model, piece, other):
     near(first[:, : len(context)], second[:, : len(context)], 1e-5)
 
 
-@relaxed
+@unhurried
 @given(samples, samples, samples)
 @torch.no_grad()
 def test_other_segments_are_never_seen(model, piece, before, after):
@@ -349,7 +349,7 @@ def test_other_segments_are_never_seen(model, piece, before, after):
     near(model(noise, layout=layout).logits[here], model(ids, layout=layout).logits[here], 1e-5)
 
 
-@relaxed
+@unhurried
 @given(samples)
 @torch.no_grad()
 def test_cached_equals_uncached(model, piece):
@@ -455,9 +455,7 @@ def test_the_vocabulary_can_grow(trainable):
             "pass input_ids beside inputs_embeds",
         ),
         (
-            lambda model: model(
-                torch.tensor([[7]]), past_key_values=model(torch.tensor([[GMASK, SOP]]), use_cache=True).past_key_values
-            ),
+            lambda model: model(torch.tensor([[7]]), past_key_values=model(torch.tensor([[GMASK, SOP]]), use_cache=True).past_key_values),
             "a filled cache needs layout",
         ),
         (
@@ -477,9 +475,7 @@ def test_bad_input_gets_one_clear_line(model, call, words):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(
-    ("key", "value"), [("position_encoding_2d", False), ("quantization_bit", 8), ("pre_seq_len", 128)]
-)
+@pytest.mark.parametrize(("key", "value"), [("position_encoding_2d", False), ("quantization_bit", 8), ("pre_seq_len", 128)])
 def test_what_is_not_built_is_refused(key, value):
     with pytest.raises(ValueError, match=f"config.{key} = {value} is not supported"):
         ChatGLMForCausalLM(ChatGLMConfig(**CONFIG | {key: value}))

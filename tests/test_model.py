@@ -15,7 +15,7 @@ from seechat.data.pool import Lessons, draw_pool
 from seechat.experts.familiar import Familiar
 from seechat.foundation.files import CheckpointError
 from seechat.layout import supervised_positions
-from seechat.systems import build, load
+from seechat.presets import build, load
 from seechat.world.concepts import concepts
 
 SEEN = concepts(tier="seen", simple=True)
@@ -180,7 +180,7 @@ def test_a_config_that_is_not_ours_or_has_an_unknown_key_is_one_line(saved):
     with pytest.raises(CheckpointError, match="not a seechat-lab model"):
         load(saved)
     path.write_text(json.dumps({**values, "bridg": "linear"}))
-    with pytest.raises(CheckpointError, match="bridge"):
+    with pytest.raises(CheckpointError, match="bridg: unknown key"):
         load(saved)
     path.write_text("{")
     with pytest.raises(CheckpointError, match="not JSON"):
@@ -228,7 +228,7 @@ def test_paper_sizes_are_the_published_ones():
 
 def test_systems_has_a_row_a_system_and_scale():
     table = seechat.systems()
-    assert len(table) == 6 and table.total.equals(table.vision + table.bridge + table.language)
+    assert len(table) == 6 and table.value.equals(table.vision + table.bridge + table.language)
 
 
 # ---- what is outside the range ------------------------------------------------------------------------------------------

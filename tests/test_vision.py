@@ -1,4 +1,4 @@
-"""The vision expert reads the hidden state it says, the cache gives back what was computed, the contrastive objective learns."""
+"""The expert reads the hidden state it says, the cache gives back what was computed, the contrastive objective learns."""
 
 import math
 from dataclasses import replace
@@ -11,6 +11,7 @@ from transformers import CLIPImageProcessorPil
 
 from seechat.experts.vision import FeatureCache, VisionConfig, VisionExpert, preprocess, vision_digest
 from seechat.training.contrastive import (
+    COLDEST,
     HOTTEST,
     Contrastive,
     ContrastiveBatch,
@@ -76,7 +77,8 @@ def test_impossible_sizes_are_refused(wrong):
 
 def test_pictures_of_the_size_are_not_resampled(pictures):
     pixels = preprocess(pictures, 32)
-    mean, std = (torch.tensor(x).view(3, 1, 1) for x in (CLIPImageProcessorPil().image_mean, CLIPImageProcessorPil().image_std))
+    theirs = CLIPImageProcessorPil()
+    mean, std = (torch.tensor(x).view(3, 1, 1) for x in (theirs.image_mean, theirs.image_std))
     back = ((pixels * std + mean) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
     assert np.array_equal(back, pictures)
     assert torch.equal(pixels, preprocess([Image.fromarray(p) for p in pictures], 32))
@@ -90,10 +92,10 @@ def test_other_sizes_as_the_official_processor_does(shape):
     assert torch.allclose(preprocess([picture], 32), theirs, atol=1e-5)
 
 
-@pytest.mark.parametrize("array", [np.zeros((32, 32), np.uint8), np.zeros((3, 32, 32), np.uint8), np.zeros((32, 32, 3))])
-def test_arrays_that_are_no_pictures_are_refused(array):
+@pytest.mark.parametrize(("shape", "kind"), [((32, 32), np.uint8), ((3, 32, 32), np.uint8), ((32, 32, 3), np.float64)])
+def test_arrays_that_are_no_pictures_are_refused(shape, kind):
     with pytest.raises(ValueError, match=r"\(h, w, 3\) uint8"):
-        preprocess([array], 32)
+        preprocess([np.zeros(shape, kind)], 32)
 
 
 # ---- the cache
@@ -107,7 +109,8 @@ def test_a_hit_equals_the_computation_bit_for_bit(expert, pictures, tmp_path):
     runs = []
     expert.vision_model.encoder.layers[0].register_forward_hook(lambda *_: runs.append(1))
     again = FeatureCache(tmp_path)
-    assert torch.equal(again.features(expert, pictures), first) and again.features(expert, pictures) is again.features(expert, pictures)
+    assert torch.equal(again.features(expert, pictures), first)
+    assert again.features(expert, pictures) is again.features(expert, pictures)
     assert not runs
 
 
@@ -188,8 +191,10 @@ def test_info_nce_by_hand_and_equal_texts_are_no_negatives():
 def test_without_duplicates_it_is_transformers_clip_loss():
     from transformers.models.clip.modeling_clip import image_text_contrastive_loss
 
-    a, b = torch.nn.functional.normalize(torch.randn(2, 6, 8, generator=torch.Generator().manual_seed(0)), dim=-1)
-    assert info_nce(a, b, torch.arange(6), torch.tensor(1.0)).item() == pytest.approx(image_text_contrastive_loss(math.e * b @ a.T).item(), rel=1e-6)
+    noise = torch.randn(2, 6, 8, generator=torch.Generator().manual_seed(0))
+    a, b = torch.nn.functional.normalize(noise, dim=-1)
+    theirs = image_text_contrastive_loss(math.e * b @ a.T).item()
+    assert info_nce(a, b, torch.arange(6), torch.tensor(1.0)).item() == pytest.approx(theirs, rel=1e-6)
 
 
 def test_a_batch_is_made_by_seed_and_step(data):
@@ -241,16 +246,17 @@ def test_padding_changes_no_text():
 
 def test_temperatures_begin_as_clips_and_are_clamped():
     module = contrastive()
-    assert module.picture_scale.item() == pytest.approx(math.log(1 / 0.07))
-    a, b = torch.eye(2), torch.eye(2)
-    assert torch.equal(info_nce(a, b, torch.arange(2), torch.tensor(9.0)), info_nce(a, b, torch.arange(2), torch.tensor(HOTTEST)))
+    assert module.picture_scale.item() == pytest.approx(COLDEST)
+    hot, hottest = (info_nce(torch.eye(2), torch.eye(2), torch.arange(2), torch.tensor(x)) for x in (9.0, HOTTEST))
+    assert torch.equal(hot, hottest)
 
 
 def test_the_trainer_trains_clamps_and_resumes(data, tmp_path):
     lightning = pytest.importorskip("lightning")
-    quiet = dict(accelerator="cpu", max_epochs=-1, logger=False, enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False)
+    silent = ("logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing")
+    quiet = dict(accelerator="cpu", max_epochs=-1, **dict.fromkeys(silent, False))
 
-    def trained(steps, start=None, scale=math.log(1 / 0.07)):
+    def trained(steps, start=None, scale=COLDEST):
         module = contrastive(steps=4)
         module.picture_scale.data.fill_(scale)
         trainer = lightning.Trainer(max_steps=steps, **quiet)
@@ -272,4 +278,5 @@ def test_save_and_load(data, tmp_path):
     assert again.config == module.config
     pixels = data.batch(0).pixels
     assert torch.equal(again.embed_pictures(pixels), module.embed_pictures(pixels))
-    assert {name.split(".")[0] for name in module.state_dict()} == {"vision", "text", "picture_head", "region_head", "picture_scale", "region_scale"}
+    parts = {name.split(".")[0] for name in module.state_dict()}
+    assert parts == {"vision", "text", "picture_head", "region_head", "picture_scale", "region_scale"}

@@ -6,7 +6,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOME = {
-    "build": "systems", "load": "systems", "systems": "systems",
+    "build": "presets", "load": "presets", "systems": "presets",
     "Conversation": "model", "MultimodalModel": "model", "Reply": "model",
     "ChatGLMConfig": "experts.chatglm", "ChatGLMForCausalLM": "experts.chatglm",
     "Record": "records",

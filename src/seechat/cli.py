@@ -34,7 +34,7 @@ def chat(
 ) -> None:
     """Talk about pictures, in Chinese or English; an empty line or Ctrl-D ends."""
     from seechat.data.pictures import read_picture
-    from seechat.systems import load
+    from seechat.presets import load
 
     opened = [read_picture(picture) for picture in pictures]
     model = load(system)
@@ -80,10 +80,10 @@ def run(
 @app.command()
 def systems(as_json: Json = False) -> None:
     """Every system at every scale: parameters by part, tokens a picture, whether trained weights are here."""
-    from seechat.systems import systems as table
+    from seechat.presets import systems as table
 
     rows = table()
-    typer.echo(rows.to_json(orient="records", force_ascii=False, indent=1) if as_json else rows.to_string(index=False))
+    typer.echo(rows.to_json(orient="records", force_ascii=False, indent=1) if as_json else rows.drop(columns=["unit", "ratio"]).to_string(index=False))
 
 
 @app.command()

@@ -37,7 +37,7 @@ PictureLike = Any  # a path, a PIL image, or an array (h, w, 3) uint8
 class ModelConfig:
     """Everything that rebuilds a model: what `config.json` holds.
 
-    `system` is a name of `systems.SYSTEMS`, `scale` one of `systems.SCALES`; `vision` and `language` are the experts' own configs.
+    `system` is a name of `presets.SYSTEMS`, `scale` one of `presets.SCALES`; `vision` and `language` are the experts' own configs.
     """
 
     system: str

@@ -19,9 +19,10 @@ class PictureError(ValueError):
 def read_picture(source: Picture) -> Image.Image:
     """The picture as 8-bit RGB, upright.
 
-    `source` is a path, a PIL picture or an array (h, w, 3) uint8. EXIF rotation is applied; transparency is flattened on white;
-    16-bit greyscale is scaled to 8 bit; of an animation the first frame is read; CMYK, palettes and greyscale become RGB.
-    Raises PictureError for whatever is not such a picture, and for more than 100 megapixels, before decoding it.
+    `source` is a path, a PIL picture or an array (h, w, 3) uint8. EXIF rotation is applied; transparency is flattened
+    on white; 16-bit greyscale is scaled to 8 bit; of an animation the first frame is read; CMYK, palettes and greyscale
+    become RGB. Raises PictureError for whatever is not such a picture, and for more than 100 megapixels, before
+    decoding it.
     """
     if isinstance(source, np.ndarray):
         return _from_array(source)
@@ -54,7 +55,7 @@ def _from_file(path: Path) -> Image.Image:
     except Image.DecompressionBombError:
         raise PictureError(f"{path}: more than {LARGEST // 10**6} megapixels; make it smaller first") from None
     except UnidentifiedImageError:
-        raise PictureError(f"{path}: not a picture, or broken from its start; give a PNG, JPEG, WebP, GIF, BMP or TIFF") from None
+        raise PictureError(f"{path}: not a picture, or broken from its start; give a PNG, JPEG or WebP") from None
     except PermissionError:
         raise PictureError(f"{path}: may not be read; change its permissions") from None
     except (OSError, ValueError, SyntaxError, EOFError) as error:  # a path that is none, or a header that lies
@@ -81,14 +82,14 @@ def _check_size(name: str, width: int, height: int) -> None:
     if width < 1 or height < 1:
         raise PictureError(f"{name}: {width}x{height} pixels; give a picture that has some")
     if width * height > LARGEST:
-        raise PictureError(f"{name}: {width}x{height} is more than {LARGEST // 10**6} megapixels; make it smaller first")
+        raise PictureError(f"{name}: {width}x{height}, over {LARGEST // 10**6} megapixels; make it smaller first")
 
 
 def _to_8_bit(picture: Image.Image, name: str) -> Image.Image:
     """16-bit greyscale (modes I;16* and I) scaled by 255 / 65535; PIL itself would clip at 255. Other modes pass."""
     if picture.mode != "I" and not picture.mode.startswith("I;16"):
         if picture.mode == "F":
-            raise PictureError(f"{name}: holds floating-point values, whose white is unknown; save it with 8 or 16 bits a channel")
+            raise PictureError(f"{name}: holds floats, whose white is unknown; save it with 8 or 16 bits a channel")
         return picture
     values = np.asarray(picture).astype(np.int64)
     if values.min() < 0 or values.max() > 65535:

@@ -72,7 +72,7 @@ class Template:
         """ChatGLM's samples: one an answer, or one a document."""
         if record.turns[0].role == "document":
             return [self._prefix([], [s for turn in record.turns for s in self._parts(turn.parts)])]
-        samples, history = [], []  # type: ignore[var-annotated]
+        samples, history = [], []
         for turn, reply in record.exchanges():
             history.append((turn, reply))
             samples.append(self._prefix(self.prompt(history), self._parts(reply.parts)))
@@ -94,7 +94,7 @@ class Template:
             return [control("<s>"), *_supervised(parts), control("</s>", supervised=True)]
         segments, pairs = [control("<s>")], list(record.exchanges())
         for number, (turn, reply) in enumerate(pairs):
-            segments += self.question(turn, number, max(len(pairs), 2) if number else len(pairs))
+            segments += self.question(turn, number, number + 1)
             segments += [*_supervised(self._parts(reply.parts)), control("</s>", supervised=True)]
         return segments
 
@@ -114,7 +114,7 @@ class Template:
     def causal_prompt(self, history: Sequence[tuple[Turn, Turn | None]]) -> list[Segment]:
         segments = [control("<s>")]
         for number, (turn, reply) in enumerate(history):
-            segments += self.question(turn, number, max(len(history), 2) if number else 1)
+            segments += self.question(turn, number, number + 1)
             if number + 1 < len(history):
                 assert reply is not None
                 segments += [*self._parts(reply.parts), control("</s>")]

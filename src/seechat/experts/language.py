@@ -71,7 +71,7 @@ class LanguageExpert(nn.Module, ABC):
         out = self.model.generate(
             input_ids=ids, inputs_embeds=embeds, attention_mask=real.long(), eos_token_id=end, pad_token_id=pad, **options
         )
-        return out[:, ids.shape[1] :]  # type: ignore[return-value]
+        return out[:, ids.shape[1] :]
 
 
 class GLMExpert(LanguageExpert):
@@ -91,7 +91,7 @@ class GLMExpert(LanguageExpert):
     def hidden(self, embeds: Tensor, layout: Layout) -> Tensor:
         return self.model.hidden(embeds, layout)
 
-    positions = staticmethod(glm_positions)  # type: ignore[assignment]
+    positions = staticmethod(glm_positions)
 
     def samples(self, template: Template, record: Record) -> list[list[Segment]]:
         return template.prefix_samples(record)
@@ -120,7 +120,7 @@ class CausalExpert(LanguageExpert):
 
     @staticmethod
     def positions(context: Tensor, segment: Tensor) -> Tensor:
-        return causal_positions(segment)  # type: ignore[arg-type]
+        return causal_positions(segment)
 
     def samples(self, template: Template, record: Record) -> list[list[Segment]]:
         return [template.causal_sample(record)]

@@ -1,7 +1,8 @@
-"""The vision expert: pixels -> patch features, by transformers' CLIP of any size; and a cache of what frozen weights see.
+"""The vision expert: pixels -> patch features, by transformers' CLIP of any size; and a cache of them.
 
 Letters: `i` pictures, `p` patches, `v` vision width, `h`, `w` pixels.
-Sources: Radford et al. 2021 (CLIP, arXiv 2103.00020); Liu et al. 2023 (LLaVA, arXiv 2304.08485), which reads the last layer but one without CLS.
+Sources: Radford et al. 2021 (CLIP, arXiv 2103.00020); Liu et al. 2023 (LLaVA, arXiv 2304.08485), which reads the last
+layer but one without CLS.
 """
 
 import hashlib
@@ -20,16 +21,17 @@ from seechat.foundation.files import atomic_write, cache_dir
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)  # of CLIP's own training pictures, red green blue, in 0..1
 STD = (0.26862954, 0.26130258, 0.27577711)
-PREPROCESSING = "shortest side by PIL bicubic, centre crop, /255, CLIP mean and std; 1"  # change it when `preprocess` changes
+PREPROCESSING = "shortest side by PIL bicubic, centre crop, /255, CLIP mean and std; 1"  # changes with `preprocess`
 
 
 @dataclass(frozen=True)
 class VisionConfig:
     """Sizes of a CLIP trunk, and which of its states are the features; the defaults are the laptop scale's.
 
-    ``layer`` counts hidden states as transformers does: 0 is the embeddings, ``layers`` the last block, negatives count from the end.
-    ``keep_cls`` puts the CLS state before the patches. ``projection`` is the width of the space shared with text (the contrastive
-    objective uses it; features do not). Raises ValueError for sizes that do not divide and for a layer that is not there.
+    ``layer`` counts hidden states as transformers does: 0 is the embeddings, ``layers`` the last block, negatives count
+    from the end. ``keep_cls`` puts the CLS state before the patches. ``projection`` is the width of the space shared
+    with text (the contrastive objective uses it; features do not). Raises ValueError for sizes that do not divide and
+    for a layer that is not there.
     """
 
     image_size: int = 64
@@ -48,7 +50,7 @@ class VisionConfig:
         if self.width % self.heads:
             raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
         if not -self.layers - 1 <= self.layer <= self.layers:
-            raise ValueError(f"layer {self.layer}: {self.layers} layers have hidden states {-self.layers - 1}..{self.layers}")
+            raise ValueError(f"layer {self.layer}: hidden states are {-self.layers - 1}..{self.layers}")
 
     @property
     def patches(self) -> int:
@@ -64,8 +66,8 @@ class VisionConfig:
 class VisionExpert(nn.Module):
     """CLIP's vision tower; parameter names are the official ones, `vision_model.…`.
 
-        expert = VisionExpert(VisionConfig())
-        expert(expert.preprocess([picture]))    # (1, p, v)
+    expert = VisionExpert(VisionConfig())
+    expert(expert.preprocess([picture]))    # (1, p, v)
     """
 
     def __init__(self, config: VisionConfig):
@@ -88,7 +90,7 @@ class VisionExpert(nn.Module):
         return self.select(self.hidden_states(pixels, self.config.blocks)[-1])
 
     def hidden_states(self, pixels: Tensor, blocks: int | None = None) -> list[Tensor]:
-        """(i, 3, h, w) -> the embeddings and the output of each of the first `blocks` blocks (None: all), each (i, 1 + p, v)."""
+        """(i, 3, h, w) -> the embeddings, then the output of each of the first `blocks` blocks, each (i, 1 + p, v)."""
         trunk = self.vision_model
         states = [trunk.pre_layrnorm(trunk.embeddings(pixels))]
         for block in trunk.encoder.layers[:blocks]:
@@ -137,7 +139,7 @@ def _resize(picture: np.ndarray | Image.Image, size: int) -> np.ndarray:
     return np.array(picture.crop((left, top, left + size, top + size)))
 
 
-# ---- features of frozen weights, computed once ---------------------------------------------------------------------------
+# ---- features of frozen weights, computed once -----------------------------------------------------------------------
 
 
 def vision_digest(expert: VisionExpert) -> str:
@@ -152,7 +154,8 @@ def vision_digest(expert: VisionExpert) -> str:
 class FeatureCache:
     """Features of pools of pictures, by content: `<folder>/<vision digest>/<pictures digest>.npy`, (n, p, v) float32.
 
-    A file is read as a memory map, so a pool larger than memory works; writing is atomic. `folder` is `cache_dir()/features` unless given.
+    A file is read as a memory map, so a pool larger than memory works; writing is atomic. `folder` is
+    `cache_dir()/features` unless given.
     """
 
     def __init__(self, folder: str | Path | None = None):
@@ -166,7 +169,10 @@ class FeatureCache:
         return self.folder / vision_digest(expert)[:32] / f"{digest.hexdigest()[:32]}.npy"
 
     def features(self, expert: VisionExpert, pictures: np.ndarray, batch: int = 64) -> Tensor:
-        """(n, h, w, 3) uint8 -> (n, p, v) float32 on the CPU, computed once in batches of `batch`. A change to the tensor stays in this process."""
+        """(n, h, w, 3) uint8 -> (n, p, v) float32 on the CPU, computed once, in batches of `batch`.
+
+        Writing to the tensor changes no file, but what this cache gives from then on.
+        """
         path = self.path(expert, pictures)
         if path not in self._pools:
             if not path.exists():

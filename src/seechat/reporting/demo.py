@@ -15,7 +15,7 @@ from seechat.foundation.seeding import rng as seeded
 from seechat.model import MultimodalModel
 from seechat.reporting.page import write_page
 from seechat.spec import load_spec
-from seechat.systems import committed_results, experiments, load
+from seechat.presets import committed_results, experiments, load
 from seechat.training import runs
 from seechat.world.concepts import TIERS, concepts
 from seechat.world.questions import SKILLS, Exchange, ask, describe

@@ -10,16 +10,19 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Rectangle
 
 from seechat.foundation.files import atomic_write
+from seechat.reporting.style import use_style
 
 FROZEN, TRAINED, DATA = ("#dce6f0", "#5f7890"), ("#ffd9a6", "#c8641b"), ("#f6f6f4", "#8a8a86")  # face, edge
-INK, PALE = "#26323d", "#68747f"
+INK, PALE = "#26323d", "#4b5762"
 _SHOWN = 8  # slots of a picture that are drawn one by one; more are dots
 
 
 def save_figure(figure: Figure, path: Path | str) -> None:
     """`path` with .svg and with .png: fixed ids, letters as outlines, no date and no version inside."""
     path = Path(path)
-    with matplotlib.rc_context({"svg.hashsalt": "seechat", "svg.fonttype": "path", "savefig.bbox": "tight"}):
+    # saving gives a figure without a layout engine that of the defaults, which would warn when it is saved once more
+    settings = {"svg.hashsalt": "seechat", "svg.fonttype": "path", "savefig.bbox": "tight", "figure.constrained_layout.use": False}
+    with matplotlib.rc_context(settings):
         for suffix, metadata in ((".svg", {"Date": None, "Creator": None}), (".png", {"Software": None})):
             with atomic_write(path.with_suffix(suffix)) as aside:
                 figure.savefig(aside, dpi=120, facecolor="white", metadata=metadata)
@@ -28,7 +31,7 @@ def save_figure(figure: Figure, path: Path | str) -> None:
 def number(n: int) -> str:
     """24704 -> `24.7 k`, 6173286400 -> `6.17 B`: three digits."""
     for size, letter in ((10**9, " B"), (10**6, " M"), (10**3, " k")):
-        if n >= size:
+        if n >= 0.9995 * size:
             return f"{n / size:.3g}{letter}"
     return str(n)
 
@@ -37,7 +40,7 @@ def number(n: int) -> str:
 
 
 def structure_figure(architecture: Mapping[str, Any], trained: Iterable[str] = ()) -> Figure:
-    """SEEChat's structure with a model's own sizes. `architecture` is what `reporting.architecture` wrote; `trained` names its trained parts.
+    """SEEChat's structure with a model's own sizes, as `reporting.architecture` wrote them; `trained` names the parts that are trained.
 
     Raises ValueError for a name that is no part.
     """
@@ -47,7 +50,8 @@ def structure_figure(architecture: Mapping[str, Any], trained: Iterable[str] = (
         raise ValueError(f"no part is called {unknown[0]!r}; there are {', '.join(parts)}")
     colours = {part: TRAINED if part in chosen else FROZEN for part in parts}
     eye, bridge, mind = parts["vision"], parts["bridge"], parts["language"]
-    figure = Figure(figsize=(12, 4.2))
+    use_style()
+    figure = Figure(figsize=(12, 4.2), layout="none")
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(0, 120), ylim=(0, 42), aspect="equal")
     axes.axis("off")
@@ -55,19 +59,19 @@ def structure_figure(architecture: Mapping[str, Any], trained: Iterable[str] = (
     _picture(axes, (2, 18.5, 12), picture)
     side = picture["size"] // picture["patch"]
     _lines(axes, 8, 16, ["Image", f"{picture['size']} × {picture['size']} pixels", f"{side} × {side} patches"])
-    _box(axes, (19, 10, 21, 25), colours["vision"])
+    _box(axes, (19, 7, 21, 28), colours["vision"])
     features = [f"features after layer {eye['read']},", "with CLS" if eye["cls"] else "without CLS"]
     _lines(axes, 29.5, 32.5, [eye["title"], *_expert(eye), *features, *_state(eye, "vision" in chosen)])
-    _layers(axes, (21.5, 11.5, 16, 2), eye["layers"], eye["read"], colours["vision"])
+    _layers(axes, (21.5, 8.5, 16, 2), eye["layers"], eye["read"], colours["vision"])
     _box(axes, (49, 17, 17, 18), colours["bridge"])
     sizes = f"{bridge['from']} → {bridge['to']}"
     _lines(axes, 57.5, 32.5, [bridge["title"], bridge["model"], sizes, *_state(bridge, "bridge" in chosen)])
     _box(axes, (49, 3, 17, 10), DATA)
-    _lines(axes, 57.5, 10.5, ["Text", "“What is at", "the top left?”"])
+    _lines(axes, 57.5, 10.5, ["Text", "左上是什么？", "What is at the top left?"])
     _box(axes, (75, 3, 18, 32), DATA)
     _lines(axes, 84, 32.5, ["Image embedding", f"{tokens} slots of width {bridge['to']}"])
     _slots(axes, (77, 21.5, 14), tokens, colours["bridge"])
-    _lines(axes, 84, 14.5, ["Text embedding", f"{mind['vocabulary']:,} known tokens"])
+    _lines(axes, 84, 14.5, ["Text embedding", f"vocabulary: {mind['vocabulary']:,}"])
     _slots(axes, (77, 5, 14), _SHOWN, colours["language"])
     _box(axes, (98, 3, 20, 32), colours["language"])
     _lines(axes, 108, 32.5, [mind["title"], *_expert(mind), *_state(mind, "language" in chosen)])
@@ -81,7 +85,7 @@ def structure_figure(architecture: Mapping[str, Any], trained: Iterable[str] = (
     _arrow(axes, (93.4, 19), (97.6, 19))
     _arrow(axes, (108, 35.4), (108, 38.6))
 
-    axes.text(2, 40, f"{architecture['scale']}/{architecture['system']}", fontsize=13, weight="bold", color=INK, va="center")
+    axes.text(2, 40, f"{architecture['scale']}/{architecture['system']}", fontsize=14, color="black", va="center")
     for row, ((face, edge), label) in enumerate(((TRAINED, "trained"), (FROZEN, "frozen"))):
         axes.add_patch(Rectangle((49 + 13 * row, 39), 3, 2, facecolor=face, edgecolor=edge, linewidth=1.4))
         axes.text(53 + 13 * row, 40, label, fontsize=10, color=INK, va="center")
@@ -98,13 +102,14 @@ def _state(row: Mapping[str, Any], trained: bool) -> list[str]:
 
 def _box(axes: Axes, place: tuple[float, float, float, float], colour: tuple[str, str]) -> None:
     x, y, width, height = place
-    axes.add_patch(FancyBboxPatch((x, y), width, height, "round,pad=0,rounding_size=1", facecolor=colour[0], edgecolor=colour[1], linewidth=1.4))
+    style = "round,pad=0,rounding_size=1"
+    axes.add_patch(FancyBboxPatch((x, y), width, height, style, facecolor=colour[0], edgecolor=colour[1], linewidth=1.4))
 
 
 def _lines(axes: Axes, x: float, top: float, lines: Sequence[str]) -> None:
     """Centred, the first in bold."""
     for row, line in enumerate(lines):
-        style: dict[str, Any] = {"fontsize": 11, "weight": "bold", "color": INK} if not row else {"fontsize": 9.5, "color": INK}
+        style: dict[str, Any] = {"fontsize": 12, "color": "black"} if not row else {"fontsize": 9.5, "color": PALE}
         axes.text(x, top - 2.6 * row, line, ha="center", va="center", **style)
 
 
@@ -132,10 +137,11 @@ def _slots(axes: Axes, place: tuple[float, float, float], tokens: int, colour: t
     x, y, width = place
     step = width / _SHOWN
     for slot in range(_SHOWN):
+        left = x + (slot + 0.08) * step
         if tokens > _SHOWN and slot in (_SHOWN // 2 - 1, _SHOWN // 2):
-            axes.text(x + (slot + 0.5) * step, y + 3, "·", ha="center", va="center", fontsize=14, weight="bold", color=colour[1])
+            axes.text(left + 0.42 * step, y + 3, "·", ha="center", va="center", fontsize=14, color=colour[1])
         elif slot < tokens:
-            axes.add_patch(Rectangle((x + (slot + 0.08) * step, y + 1), 0.84 * step, 4, facecolor=colour[0], edgecolor=colour[1], linewidth=1))
+            axes.add_patch(Rectangle((left, y + 1), 0.84 * step, 4, facecolor=colour[0], edgecolor=colour[1], linewidth=1))
 
 
 def _arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float], label: str = "") -> None:

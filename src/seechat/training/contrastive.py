@@ -1,9 +1,9 @@
 """Pictures and their names drawn together: how the world's CLIP is pretrained.
 
-Three parts share one text tower, each a symmetric InfoNCE with its own learned temperature:
-the CLS vector of a picture with its caption (CLIP itself), and the mean patch feature of each cell, at the layer that bridges read, with
-the name of what is drawn in it. The second makes patch features say what is where; it uses the places that the world knows and real
-captions do not give, as region-text pretraining with boxes does.
+Two losses share one text tower, each a symmetric InfoNCE with its own learned temperature:
+the CLS vector of a picture with its caption (CLIP itself), and the mean patch feature of each cell, at the layer that
+bridges read, with the name of what is drawn in it. The second makes patch features say what is where; it uses the places
+that the world knows and real captions do not give, as region-text pretraining with boxes does.
 
 Letters: `b` texts, `t` tokens, `i` pictures, `r` regions, `p` patches, `v` vision width, `e` width of the shared space.
 Sources: Radford et al. 2021 (CLIP, arXiv 2103.00020); Zhong et al. 2022 (RegionCLIP, arXiv 2112.09106).
@@ -80,7 +80,7 @@ class ContrastiveBatch:
 
 
 class TextTower(nn.Module):
-    """Token ids (b, t) -> text vectors (b, e): a two-way transformer, and the mean over the tokens that are not padding."""
+    """Token ids (b, t) -> text vectors (b, e): a two-way transformer, and the mean over all tokens but padding."""
 
     def __init__(self, config: TextConfig, projection: int):
         super().__init__()
@@ -90,9 +90,10 @@ class TextTower(nn.Module):
         nn.init.normal_(self.tokens.weight, std=0.5)
         nn.init.normal_(self.positions.weight, std=0.1)
         block = nn.TransformerEncoderLayer(
-            config.width, config.heads, 4 * config.width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+            config.width, config.heads, 4 * config.width, 0.0, activation="gelu", batch_first=True, norm_first=True
         )
-        self.encoder = nn.TransformerEncoder(block, config.layers, norm=nn.LayerNorm(config.width), enable_nested_tensor=False)
+        norm = nn.LayerNorm(config.width)
+        self.encoder = nn.TransformerEncoder(block, config.layers, norm=norm, enable_nested_tensor=False)
         self.projection = nn.Linear(config.width, projection, bias=False)
 
     def forward(self, ids: LongTensor) -> Tensor:
@@ -197,15 +198,16 @@ class Contrastive(LightningModule):
         return module.eval()
 
 
-# ---- batches ------------------------------------------------------------------------------------------------------------
+# ---- batches ---------------------------------------------------------------------------------------------------------
 
 
 class ContrastiveData(LightningDataModule):
-    """Batches of the world by number: `batch(step)` depends on (seed, step) only, so a run that was cut off goes on as if it had not been.
+    """Batches of the world by number: `batch(step)` depends on (seed, step) only, so a run that was cut off goes on as
+    if it had not been.
 
-    A share `singles` of the pictures shows one object at any size from half the canvas to all of it, captioned by its name; the others are
-    scenes of the training split, rather full ones, captioned in one language by what is where. Regions are told from the names of all
-    concepts; a concept is named in one language a batch, drawn anew for each.
+    A share `singles` of the pictures shows one object at any size from half the canvas to all of it, captioned by its
+    name; the others are scenes of the training split, rather full ones, captioned in one language by what is where.
+    Regions are told from the names of all concepts; a concept is named in one language a batch, drawn anew for each.
     """
 
     def __init__(
@@ -227,7 +229,8 @@ class ContrastiveData(LightningDataModule):
 
     def batch(self, step: int) -> ContrastiveBatch:
         rng = stream("contrastive", self.seed, step)
-        names = [name_text(concept, LANGUAGES[k]) for concept, k in zip(self.concepts, rng.integers(2, size=len(self.concepts)), strict=True)]
+        languages = rng.integers(2, size=len(self.concepts))
+        names = [name_text(concept, LANGUAGES[k]) for concept, k in zip(self.concepts, languages, strict=True)]
         pictures, captions, regions, picture_of, name_of = [], [], [], [], []
         for index in range(self.size):
             if index < self.singles * self.size:
@@ -312,9 +315,7 @@ def box_patches(box: tuple[int, int, int, int], config: VisionConfig) -> Tensor:
     return (rows[:, None] & columns[None, :]).flatten()
 
 
-def draw_single(
-    rng: np.random.Generator, concept: Concept, size: int, artist: str
-) -> tuple[np.ndarray, tuple[int, int, int, int]]:
+def draw_single(rng: np.random.Generator, concept: Concept, size: int, artist: str) -> tuple[np.ndarray, tuple[int, int, int, int]]:
     """One drawing near the centre of a two-colour canvas: (size, size, 3) uint8, and its box in pixels."""
     empty = Scene((), sample_background(rng))
     canvas = render(empty, size, artist)

@@ -29,7 +29,7 @@ from seechat.foundation.seeding import rng as seeded
 from seechat.foundation.seeding import seed_everything
 from seechat.model import MultimodalModel
 from seechat.spec import Arm, Spec, Stage, arm_of
-from seechat.systems import build, preset
+from seechat.presets import build, preset
 from seechat.training.contrastive import Contrastive, ContrastiveConfig, ContrastiveData, TextConfig
 from seechat.training.freeze import frozen_stay
 from seechat.training.lora import add_lora, merge_lora

@@ -220,8 +220,9 @@ def balanced_question(
     """A scene with one question whose answers are balanced: the `turn`-th answer of a closed set, cycled; concepts are uniform anyway."""
     classes = closed_answers(skill, language, concepts)
     wanted = None if classes is None else classes[turn % len(classes)]
+    fitting = [c for c in concepts if skill == "group" and group_name(c.group, language) == wanted]  # rejection alone would be slow
     while True:
-        scene = sample_scene(rng, concepts, split=split)
+        scene = sample_scene(rng, concepts, split=split, include=_pick(rng, fitting) if fitting else None)
         exchanges = ask(scene, skill, language, rng, concepts)
         if exchanges is None or (wanted is not None and exchanges[-1].answer != wanted):
             continue

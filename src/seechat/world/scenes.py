@@ -57,14 +57,18 @@ class Scene:
         return "train" if draw < 0.8 else "val" if draw < 0.9 else "test"
 
 
-def sample_scene(rng: np.random.Generator, concepts: Sequence[Concept], *, split: str, count: int | None = None) -> Scene:
-    """Draw scenes until one falls into `split`; `count` fixes the number of items (1..4), else it is uniform."""
+def sample_scene(
+    rng: np.random.Generator, concepts: Sequence[Concept], *, split: str, count: int | None = None, include: Concept | None = None
+) -> Scene:
+    """Draw scenes until one falls into `split`; `count` fixes the number of items (1..4), else it is uniform; `include` is one of them."""
     while True:
         n = int(rng.integers(1, CELLS + 1)) if count is None else count
         chosen = [concepts[i] for i in rng.integers(len(concepts), size=n)]
         if n > 1 and rng.random() < REPEAT:
             source, target = rng.permutation(n)[:2]
             chosen[target] = chosen[source]
+        if include is not None:
+            chosen[0] = include
         cells = np.sort(rng.permutation(CELLS)[:n])
         looks = rng.integers(256, size=(n, 3))
         items = tuple(Item(c, int(cell), *map(int, look)) for c, cell, look in zip(chosen, cells, looks, strict=True))

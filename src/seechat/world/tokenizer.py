@@ -120,7 +120,8 @@ def wrap(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
 @cache
 def world_tokenizer() -> PreTrainedTokenizerFast:
     """The world's tokenizer: trained once for these names, then read from the cache."""
-    stamp = hashlib.sha256(repr([(c.key, c.zh, c.en) for c in concepts()]).encode() + Path(__file__).read_bytes()).hexdigest()[:16]
+    world = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
+    stamp = hashlib.sha256(repr([(c.key, c.zh, c.en) for c in concepts()]).encode() + world).hexdigest()[:16]
     folder = cache_dir() / "tokenizer" / stamp
     if not (folder / "tokenizer.json").is_file():
         with atomic_write(folder / "tokenizer.json") as aside:

@@ -164,7 +164,7 @@ def find(name: str | Path) -> Path:
         return Path(snapshot_download(text, allow_patterns=["*.json", "*.safetensors"]))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise CheckpointError(
-            f"{text}: not a folder here, and not to be had from the hub ({type(error).__name__}); check the name"
+            f"{text}: not a folder here, and not to be had from the hub ({type(error).__name__}); check the name{nearest(text.split('/')[0], SCALES)}"
         ) from None
 
 
@@ -180,7 +180,8 @@ def systems() -> pd.DataFrame:
             model = build(f"{scale}/{system}", device="meta")
             parts = {part: count(getattr(model, part)) for part in ("vision", "bridge", "language")}
             rows.append({
-                "system": f"{scale}/{system}", **parts, "total": sum(parts.values()), "tokens_a_picture": model.bridge.tokens,
+                "name": f"{scale}/{system}", "value": sum(parts.values()), "unit": "parameters", "ratio": None, **parts,
+                "tokens_a_picture": model.bridge.tokens,
                 "trained_weights": scale == "laptop" and committed(system) is not None, "source": row.source,
             })  # fmt: skip
     return pd.DataFrame(rows)
