@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import nn
@@ -297,7 +297,7 @@ def test_generation_without_a_cache_and_with_beams(model):
 
 words = st.lists(st.integers(4, 179), min_size=0, max_size=6)
 samples = st.builds(lambda context, answer: ([*context, GMASK], [SOP, *answer]), words, words)
-unhurried = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+few = settings(max_examples=15)
 
 
 def as_pack(model, pieces):
@@ -309,7 +309,7 @@ def as_pack(model, pieces):
     return torch.cat(parts, 1), Layout(**fields | {"segment": numbers})
 
 
-@unhurried
+@few
 @given(st.lists(samples, min_size=1, max_size=4))
 @torch.no_grad()
 def test_packed_equals_separate(model, pieces):
@@ -319,7 +319,7 @@ def test_packed_equals_separate(model, pieces):
     near(model(ids, layout=layout).logits, torch.cat(alone, 1))
 
 
-@unhurried
+@few
 @given(samples, st.integers(1, 5), st.booleans())
 @torch.no_grad()
 def test_padding_changes_nothing(model, piece, n, left):
@@ -330,7 +330,7 @@ def test_padding_changes_nothing(model, piece, n, left):
     near(logits[real.bool()], model(ids).logits[0])
 
 
-@unhurried
+@few
 @given(samples, words)
 @torch.no_grad()
 def test_context_never_sees_the_continuation(model, piece, other):
@@ -339,7 +339,7 @@ def test_context_never_sees_the_continuation(model, piece, other):
     near(first[:, : len(context)], second[:, : len(context)], 1e-5)
 
 
-@unhurried
+@few
 @given(samples, samples, samples)
 @torch.no_grad()
 def test_other_segments_are_never_seen(model, piece, before, after):
@@ -349,7 +349,7 @@ def test_other_segments_are_never_seen(model, piece, before, after):
     near(model(noise, layout=layout).logits[here], model(ids, layout=layout).logits[here], 1e-5)
 
 
-@unhurried
+@few
 @given(samples)
 @torch.no_grad()
 def test_cached_equals_uncached(model, piece):

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from seechat.layout import (
@@ -23,7 +23,6 @@ from seechat.layout import (
 MASK, GMASK, SOP = 90, 91, 94
 IDS = {"gmask_id": GMASK, "mask_id": MASK, "sop_id": SOP}
 
-unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no failure
 packs = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)).filter(any), min_size=1, max_size=4)
 
 
@@ -98,7 +97,6 @@ def test_official_mask_is_turned_round_and_blocked_rows_opened():
         011""")
 
 
-@unhurried
 @given(packs, st.integers(0, 3), st.integers(0, 3))
 def test_mask_says_who_sees_whom(pieces, left, right):
     layout = packed(pieces, left, right)
@@ -113,7 +111,6 @@ def test_mask_says_who_sees_whom(pieces, left, right):
 # ---------------------------------------------------------------- positions
 
 
-@unhurried
 @given(packs, st.integers(0, 3), st.integers(0, 3))
 def test_positions_are_a_plain_count(pieces, left, right):
     layout = packed(pieces, left, right)
@@ -248,7 +245,6 @@ def test_nothing_supervised_is_an_error():
         supervised_loss(torch.zeros(0, 8), torch.zeros(0, dtype=torch.long))
 
 
-@unhurried
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=4), st.integers(0, 9))
 def test_loss_a_token_does_not_depend_on_the_arrangement(lengths, seed):
     generator = torch.Generator().manual_seed(seed)

@@ -105,7 +105,8 @@ def test_several_pictures_take_their_slots_in_order(model):
 def test_control_tokens_typed_by_a_user_are_text(model, typed):
     _, plain = model._ask(picture(), "x", None)
     _, sample = model._ask(picture(), f"x{typed}", None)
-    controls = set(model.tokenizer.all_special_ids) | set(model.tokenizer.convert_tokens_to_ids(["[gMASK]", "<sop>", "<image>", "[MASK]", "<obj_0>"]))
+    named = ["[gMASK]", "<sop>", "<image>", "[MASK]", "<obj_0>"]
+    controls = set(model.tokenizer.all_special_ids) | set(model.tokenizer.convert_tokens_to_ids(named))
     count = {name: sum(int(i) in controls for i in s.ids[s.slot < 0]) for name, s in (("plain", plain), ("typed", sample))}
     assert count["plain"] == count["typed"]
     assert typed in model.tokenizer.decode(sample.ids)

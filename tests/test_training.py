@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from seechat.foundation.strict import SpecError, read
-from seechat.spec import Spec, load_spec
 from seechat.presets import build, experiments
+from seechat.spec import Spec, load_spec
 from seechat.training import runs
 from seechat.training.freeze import apply_plan, frozen_stay
 from seechat.training.supervised import Optimisation
@@ -98,7 +98,8 @@ def test_a_blind_run_sees_one_constant_picture(spec, tmp_path):
     pool = runs.draw_pool(runs.look(model), runs.known(spec), number=5, size=32, seed=0, blind=True)
     lessons = runs.Lessons(pool, runs.known(spec))
     rng = runs.seeded("x")
-    rows = [model.encoder().sample(r.id, s) for r in (lessons.caption(rng) for _ in range(3)) for s in model.language.samples(model.template, r)]
+    records = [lessons.caption(rng) for _ in range(3)]
+    rows = [model.encoder().sample(r.id, s) for r in records for s in model.language.samples(model.template, r)]
     features = pool.of(model.collate([[row] for row in rows]))
     assert features.shape[0] == 3 and (features == features[0]).all()
 

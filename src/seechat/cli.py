@@ -83,7 +83,10 @@ def systems(as_json: Json = False) -> None:
     from seechat.presets import systems as table
 
     rows = table()
-    typer.echo(rows.to_json(orient="records", force_ascii=False, indent=1) if as_json else rows.drop(columns=["unit", "ratio"]).to_string(index=False))
+    if as_json:
+        typer.echo(rows.to_json(orient="records", force_ascii=False, indent=1))
+    else:
+        typer.echo(rows.drop(columns=["unit", "ratio"]).to_string(index=False))
 
 
 @app.command()

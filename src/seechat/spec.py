@@ -7,14 +7,16 @@ from typing import Literal
 from seechat.foundation.strict import SpecError, nearest, read
 from seechat.training.supervised import Optimisation
 
-Data = Literal["pairs", "text", "captions", "dialogues"]
+Data = Literal["pairs", "text", "grids", "captions", "dialogues"]
 
 
 @dataclass(frozen=True)
 class Stage:
-    """`train` is the freeze plan; `data` is pairs (contrastive), text (a language expert's), captions or dialogues.
+    """`train` is the freeze plan; `data` is pairs (contrastive), text and grids (a language expert's),
+    captions or dialogues (a stitched model's).
 
-    `lora` is the rank of adapters on the language expert's linear layers (then the plan names `language.*lora_*`); they are merged at the end.
+    `lora` is the rank of adapters on the language expert's linear layers (the plan then names `language.*lora_*`); they are merged
+    at the end.
     """
 
     name: str
@@ -33,9 +35,12 @@ class Arm:
 
 @dataclass(frozen=True)
 class Spec:
-    """`start` names the folders of the experts (vision, language) under `experiments/`; `pool` is how many scenes are drawn for training;
-    `items` how many test questions are put a skill and language (a fifth of them for unseen tiers), `validate` how many during training
-    (0: none), `every` so many steps."""
+    """One experiment.
+
+    `start` names the folders of the experts (vision, language) under `experiments/`; `pool` is how many scenes are drawn for training;
+    `items` how many test questions are put a skill and language (a fifth of them for unseen tiers), `validate` how many during
+    training (0: none), `every` so many steps.
+    """
 
     question: str
     system: str

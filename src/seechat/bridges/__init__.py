@@ -5,7 +5,12 @@ from torch import nn
 from seechat.bridges.projector import ProjectorConfig
 from seechat.foundation.strict import nearest
 
-BRIDGES = {"linear": ProjectorConfig(layers=1), "mlp": ProjectorConfig(layers=2)}
+BRIDGES = {
+    "linear": ProjectorConfig(layers=1),
+    "linear-2x2": ProjectorConfig(layers=1, merge=2),
+    "mlp": ProjectorConfig(layers=2),
+    "mlp-2x2": ProjectorConfig(layers=2, merge=2),
+}
 
 
 def build_bridge(name: str, *, vision_width: int, language_width: int, patches: int) -> nn.Module:

@@ -141,14 +141,21 @@ def collate(rows: Sequence[Sequence[Sample]], positions: PositionRule, pad: int,
 
 
 def pack(samples: Sequence[Sample], length: int) -> list[list[Sample]]:
-    """First fit, longest first, into rows of at most `length` tokens (a longer sample has a row of its own)."""
+    """Rows of at most `length` tokens (a longer sample has a row of its own), of the width that leaves the fewest positions empty."""
+    longest = max(map(len, samples))
+    packs = [_first_fit(samples, width) for width in range(longest, max(length, longest) + 1, 4)]
+    return min(packs, key=lambda rows: len(rows) * max(sum(map(len, row)) for row in rows))
+
+
+def _first_fit(samples: Sequence[Sample], width: int) -> list[list[Sample]]:
+    """First fit, longest first."""
     rows: list[list[Sample]] = []
     room: list[int] = []
     for sample in sorted(samples, key=lambda s: (-len(s), s.id)):
         fit = next((i for i, left in enumerate(room) if left >= len(sample)), None)
         if fit is None:
             rows.append([sample])
-            room.append(length - len(sample))
+            room.append(width - len(sample))
         else:
             rows[fit].append(sample)
             room[fit] -= len(sample)

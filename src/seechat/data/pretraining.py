@@ -10,12 +10,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from seechat.data.batches import Encoder, Sample
-from seechat.data.templates import TEMPLATES, control, spaced, text
+from seechat.data.templates import TEMPLATES, Segment, Template, control, spaced, text
 from seechat.layout import IGNORE, infilling_positions
-from seechat.records import Record, Text, assistant, user
+from seechat.records import Picture, Record, Text, Turn, assistant, user
 from seechat.world.concepts import LANGUAGES, Concept
 from seechat.world.questions import CAPTIONS, SKILLS, Exchange, ask, caption, describe
-from seechat.world.scenes import Scene, sample_scene
+from seechat.world.scenes import CELLS, Scene, sample_scene
 
 
 class Reader:
@@ -117,6 +117,38 @@ class Reader:
         kinds = (self.causal, self.twice)
         return [kinds[int(rng.integers(2))](rng, _largest(done)) for _ in range(number)]
 
+    # ---- a picture's slots, filled with words ------------------------------------------------------------------------
+
+    def grid(self, rng: np.random.Generator, template: Template, prefix: bool) -> Sample:
+        """A dialogue about a picture whose slots hold words: what a perfect bridge would say, cell by cell.
+
+        The words are in a language of their own, drawn apart from the questions': what stands in a slot is a thing, not a word of zh or
+        en. An empty cell is <unk>. A ChatGLM reads one answer or a sheet of six, a causal expert six answers.
+        """
+        scene, language = self.scene(rng), LANGUAGES[int(rng.integers(2))]
+        if prefix and rng.random() < 0.3:
+            exchanges: Sequence[Exchange] = self.exchange(scene, language, rng) or self.exchanges(scene, language, rng, 1)
+            segments = template.prefix_samples(Record("grid", tuple(_dialogue(exchanges))))[-1]
+        else:
+            exchanges = self.exchanges(scene, language, rng, 6)
+            asked = [(e.question, e.answer) for e in exchanges]
+            dialogue = Record("grid", tuple(_dialogue(exchanges)))
+            segments = template.prefix_sheet([Picture(None)], asked) if prefix else template.causal_sample(dialogue)
+        words = LANGUAGES[int(rng.integers(2))]
+        cells = [scene.at(cell) for cell in range(CELLS)]
+        filled: list[Segment] = []
+        for segment in segments:
+            if segment.kind == "picture":
+                filled += [
+                    control("<unk>", context=segment.context)
+                    if item is None
+                    else text(spaced(item.concept.name(words)), context=segment.context)
+                    for item in cells
+                ]
+            else:
+                filled.append(segment)
+        return self.encoder.sample("grid", filled)
+
     # ---- the causal expert ------------------------------------------------------------------------------------------
 
     def twice(self, rng: np.random.Generator, largest: int = 4) -> Sample:
@@ -143,3 +175,10 @@ class Reader:
 def _largest(done: float) -> int:
     """How many things a scene may hold: binding is learnt on few of them first."""
     return 2 if done < 0.09 else 3 if done < 0.15 else 4
+
+
+def _dialogue(exchanges: Sequence[Exchange]) -> list[Turn]:
+    """Turns of a dialogue about one picture, which stands in the first question."""
+    turns = [turn for e in exchanges for turn in (user(e.question), assistant(e.answer))]
+    turns[0] = user(Picture(None), exchanges[0].question)
+    return turns

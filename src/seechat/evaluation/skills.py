@@ -95,10 +95,19 @@ def majority_answers(items: Sequence[Item]) -> list[str]:
 
 
 def outcomes(
-    model: MultimodalModel, blind: MultimodalModel | None, items: Sequence[Item], see: See | None, *,
-    tier: str, artist: str = "twemoji", controls: Sequence[str] = ("majority", "shuffled", "oracle"),
-) -> pd.DataFrame:  # fmt: skip
-    """Without an eye only `majority` and `oracle` can be asked. A row an arm and item: arm, skill, language, item, question, expected, answer, correct, tier, artist."""
+    model: MultimodalModel,
+    blind: MultimodalModel | None,
+    items: Sequence[Item],
+    see: See | None,
+    *,
+    tier: str,
+    artist: str = "twemoji",
+    controls: Sequence[str] = ("majority", "shuffled", "oracle"),
+) -> pd.DataFrame:
+    """A row an arm and item: arm, skill, language, item, question, expected, answer, correct, tier, artist.
+
+    Without an eye (`see`) only `majority` and `oracle` can be asked.
+    """
     arms = {}
     if see is not None:
         pool = pool_of(see, [item.scene for item in items], size=model.config.vision.image_size, artist=artist)

@@ -44,7 +44,7 @@ class VisionConfig:
     layer: int = -2
     keep_cls: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.image_size % self.patch_size:
             raise ValueError(f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}")
         if self.width % self.heads:
@@ -165,7 +165,7 @@ class FeatureCache:
     def path(self, expert: VisionExpert, pictures: np.ndarray) -> Path:
         """Where the features of these pictures lie, computed or not."""
         digest = hashlib.sha256(f"{pictures.shape} {pictures.dtype}".encode())
-        digest.update(np.ascontiguousarray(pictures))
+        digest.update(np.ascontiguousarray(pictures).data)
         return self.folder / vision_digest(expert)[:32] / f"{digest.hexdigest()[:32]}.npy"
 
     def features(self, expert: VisionExpert, pictures: np.ndarray, batch: int = 64) -> Tensor:

@@ -13,9 +13,9 @@ from seechat.evaluation.skills import draw_items, outcomes
 from seechat.evaluation.table import format_table, results_table
 from seechat.foundation.seeding import rng as seeded
 from seechat.model import MultimodalModel
+from seechat.presets import committed_results, experiments, load
 from seechat.reporting.page import write_page
 from seechat.spec import load_spec
-from seechat.presets import committed_results, experiments, load
 from seechat.training import runs
 from seechat.world.concepts import TIERS, concepts
 from seechat.world.questions import SKILLS, Exchange, ask, describe

@@ -20,9 +20,7 @@ _SHOWN = 8  # slots of a picture that are drawn one by one; more are dots
 def save_figure(figure: Figure, path: Path | str) -> None:
     """`path` with .svg and with .png: fixed ids, letters as outlines, no date and no version inside."""
     path = Path(path)
-    # saving gives a figure without a layout engine that of the defaults, which would warn when it is saved once more
-    settings = {"svg.hashsalt": "seechat", "svg.fonttype": "path", "savefig.bbox": "tight", "figure.constrained_layout.use": False}
-    with matplotlib.rc_context(settings):
+    with matplotlib.rc_context({"svg.hashsalt": "seechat", "svg.fonttype": "path", "savefig.bbox": "tight"}):
         for suffix, metadata in ((".svg", {"Date": None, "Creator": None}), (".png", {"Software": None})):
             with atomic_write(path.with_suffix(suffix)) as aside:
                 figure.savefig(aside, dpi=120, facecolor="white", metadata=metadata)
@@ -51,7 +49,8 @@ def structure_figure(architecture: Mapping[str, Any], trained: Iterable[str] = (
     colours = {part: TRAINED if part in chosen else FROZEN for part in parts}
     eye, bridge, mind = parts["vision"], parts["bridge"], parts["language"]
     use_style()
-    figure = Figure(figsize=(12, 4.2), layout="none")
+    figure = Figure(figsize=(12, 4.2), dpi=80)
+    figure.set_layout_engine("none")  # everything has its place below
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(0, 120), ylim=(0, 42), aspect="equal")
     axes.axis("off")
@@ -107,7 +106,7 @@ def _box(axes: Axes, place: tuple[float, float, float, float], colour: tuple[str
 
 
 def _lines(axes: Axes, x: float, top: float, lines: Sequence[str]) -> None:
-    """Centred, the first in bold."""
+    """Centred, the first larger."""
     for row, line in enumerate(lines):
         style: dict[str, Any] = {"fontsize": 12, "color": "black"} if not row else {"fontsize": 9.5, "color": PALE}
         axes.text(x, top - 2.6 * row, line, ha="center", va="center", **style)

@@ -94,9 +94,12 @@ def _html(table: pd.DataFrame, dialogues: Sequence[Dialogue]) -> str:
         blocks.append(f'<section><img alt="a scene" width="192" src="{_data_uri(picture)}"><div>{lines}</div></section>')
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8"><title>seechat demo</title><style>'
-        "body{font-family:sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}section{display:flex;gap:1rem;margin:1rem 0}"
-        "img{image-rendering:pixelated;border-radius:6px}table{border-collapse:collapse;font-size:.85rem}td,th{padding:.2rem .5rem;text-align:right}"
-        f"</style><h1>Stitching CLIP to ChatGLM on a laptop</h1><p>Percent right on held-out scenes; {html.escape(DIFFERENCE)} with its 95 % interval.</p>"
+        "body{font-family:sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
+        "section{display:flex;gap:1rem;margin:1rem 0}"
+        "img{image-rendering:pixelated;border-radius:6px}"
+        "table{border-collapse:collapse;font-size:.85rem}td,th{padding:.2rem .5rem;text-align:right}"
+        "</style><h1>Stitching CLIP to ChatGLM on a laptop</h1>"
+        f"<p>Percent right on held-out scenes; {html.escape(DIFFERENCE)} with its 95 % interval.</p>"
         f"{to_html(table)}<h2>Five dialogues</h2>{''.join(blocks)}<p><small>{CREDIT}</small></p></html>"
     )
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from seechat.evaluation.table import DIFFERENCE, results_table
+from seechat.evaluation.table import ARMS, DIFFERENCE, results_table
 from seechat.foundation.files import atomic_write
 from seechat.presets import committed_results, experiments
 from seechat.world.concepts import TIERS
@@ -25,7 +25,7 @@ def _skills(system: str) -> str:
     lines = [
         f"**laptop/{system}** (n = {int(table['zh', 'n'].iloc[0]):,} a skill and language)",
         "",
-        "| skill | zh: majority | blind | shuffled | model | oracle | model − blind | en: majority | blind | shuffled | model | oracle | model − blind |",
+        "| skill | " + " | ".join(f"{language} {column}" for language in ("zh", "en") for column in (*ARMS, DIFFERENCE)) + " |",
         "|---|" + "---:|" * 12,
     ]
     for skill, row in table.iterrows():
@@ -35,7 +35,7 @@ def _skills(system: str) -> str:
 
 
 def _cells(row: pd.Series) -> list[str]:
-    arms = [f"{row[arm]:.1f}" for arm in ("majority", "blind", "shuffled", "model", "oracle")]
+    arms = [f"{row[arm]:.1f}" for arm in ARMS]
     arms[3] = f"**{arms[3]}**"
     return [*arms, f"{row[DIFFERENCE]:+.1f} [{row['low']:+.1f}, {row['high']:+.1f}]"]
 

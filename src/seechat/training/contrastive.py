@@ -13,6 +13,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -75,7 +76,7 @@ class ContrastiveBatch:
     picture_of: LongTensor
     name_of: LongTensor
 
-    def to(self, device, **kwargs) -> "ContrastiveBatch":
+    def to(self, device: torch.device | str, **kwargs: Any) -> "ContrastiveBatch":
         return ContrastiveBatch(**{k: v.to(device, **kwargs) for k, v in vars(self).items()})
 
 
@@ -164,14 +165,14 @@ class Contrastive(LightningModule):
         self.log_dict({"loss": loss, **losses}, prog_bar=True)
         return loss
 
-    def optimizer_step(self, *args, **kwargs) -> None:
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """After the step both temperatures are brought back into bounds, where they still have a gradient."""
         super().optimizer_step(*args, **kwargs)
         with torch.no_grad():
             self.picture_scale.clamp_(max=HOTTEST)
             self.region_scale.clamp_(max=HOTTEST)
 
-    def configure_optimizers(self):
+    def configure_optimizers(self) -> Any:
         matrices = [p for p in self.parameters() if p.ndim > 1]
         others = [p for p in self.parameters() if p.ndim <= 1]
         c = self.config
@@ -332,4 +333,5 @@ def draw_single(rng: np.random.Generator, concept: Concept, size: int, artist: s
 def sample_background(rng: np.random.Generator) -> tuple[tuple[int, int, int], tuple[int, int, int], int]:
     """Two light colours and the gradient's axis, as scenes have."""
     colours = rng.integers(120, 256, size=6)
-    return tuple(map(int, colours[:3])), tuple(map(int, colours[3:])), int(rng.integers(2))
+    red, green, blue, second_red, second_green, second_blue = map(int, colours)
+    return (red, green, blue), (second_red, second_green, second_blue), int(rng.integers(2))

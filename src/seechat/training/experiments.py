@@ -12,8 +12,8 @@ from seechat.evaluation.retrieval import name_objects
 from seechat.evaluation.table import format_table, results_table
 from seechat.foundation.files import atomic_write, write_csv
 from seechat.model import MultimodalModel
-from seechat.spec import Spec, arm_of, load_spec
 from seechat.presets import parse
+from seechat.spec import arm_of, load_spec
 from seechat.training import runs
 from seechat.world.concepts import ARTISTS, TIERS, concepts
 

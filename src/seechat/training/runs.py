@@ -28,8 +28,8 @@ from seechat.foundation.provenance import provenance
 from seechat.foundation.seeding import rng as seeded
 from seechat.foundation.seeding import seed_everything
 from seechat.model import MultimodalModel
-from seechat.spec import Arm, Spec, Stage, arm_of
 from seechat.presets import build, preset
+from seechat.spec import Arm, Spec, Stage, arm_of
 from seechat.training.contrastive import Contrastive, ContrastiveConfig, ContrastiveData, TextConfig
 from seechat.training.freeze import frozen_stay
 from seechat.training.lora import add_lora, merge_lora
@@ -63,7 +63,7 @@ class Run:
 def known(spec: Spec) -> tuple[Concept, ...]:
     """The simple concepts a run is trained on: an expert's own two tiers, a stitched model's first tier."""
     simple = concepts(simple=True)
-    experts = any(stage.data in ("pairs", "text") for stage in spec.stages)
+    experts = any(stage.data in ("pairs", "text", "grids") for stage in spec.stages)
     return tuple(c for c in simple if c.tier == TIERS[0] or (experts and c.tier == TIERS[1]))
 
 
@@ -126,12 +126,16 @@ class _Saver(Callback):
 def text_batches(model: MultimodalModel, stage: Stage, seed: int, learned: Sequence[Concept]) -> Numbered:
     """Batches of worded documents for a language expert: `Reader.mixture` a step, packed into rows."""
     reader = Reader(model.encoder(), learned)
-    steps = stage.optimisation.steps
+    steps, prefix = stage.optimisation.steps, model.language.end == "<eop>"
 
     def batch(step: int) -> Fed:
-        rng = seeded("text", seed, step)
-        draw = reader.glm if model.language.end == "<eop>" else reader.llama
-        samples = draw(rng, stage.optimisation.batch, step / steps)
+        rng = seeded(stage.data, seed, step)
+        draw = reader.glm if prefix else reader.llama
+        if stage.data == "text":
+            samples = draw(rng, stage.optimisation.batch, step / steps)
+        else:  # two grids to one other document, so that nothing is forgotten
+            third = stage.optimisation.batch // 3
+            samples = draw(rng, third, 1.0) + [reader.grid(rng, model.template, prefix) for _ in range(stage.optimisation.batch - third)]
         return Fed(model.collate(pack(samples, TEXT_ROW)), None)
 
     return Numbered(batch)
@@ -171,7 +175,7 @@ def train_stage(run: Run, stage: Stage, model: MultimodalModel, pool: Pool | Non
     seed_everything(run.seed)
     tuner = add_lora(model, stage.lora) if stage.lora else None
     module = Supervised(model, stage.train, stage.optimisation)
-    if stage.data == "text":
+    if stage.data in ("text", "grids"):
         data = text_batches(model, stage, run.seed, learned)
     else:
         assert pool is not None

@@ -41,7 +41,7 @@ class Steps(Callback):
 
 
 class Progress(Callback):
-    """One line with the loss and the time left; quiet where output is not a terminal or a notebook."""
+    """One line with the loss and the time left; quiet where output is not a terminal, or nobody asked."""
 
     def __init__(self, stage: str, show: bool):
         self.stage, self.show = stage, show
@@ -49,7 +49,7 @@ class Progress(Callback):
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         self.bar = tqdm(
-            total=trainer.max_steps, initial=trainer.global_step, desc=self.stage, disable=not self.show, unit="step", mininterval=2
+            total=trainer.max_steps, initial=trainer.global_step, desc=self.stage, disable=None if self.show else True, unit="step", mininterval=2
         )
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:

@@ -229,9 +229,8 @@ def _atlas(artist: str) -> np.ndarray:
     if not path.exists():
         table = _artwork_files()[artist]
         drawings = np.stack([np.asarray(_rasterise(table[key]).resize((ARTWORK_SIZE, ARTWORK_SIZE))) for key in keys])
-        with atomic_write(path) as aside:
-            with open(aside, "wb") as handle:
-                np.save(handle, drawings)
+        with atomic_write(path) as aside, open(aside, "wb") as handle:
+            np.save(handle, drawings)
     return np.load(path, mmap_mode="r")
 
 
