@@ -151,7 +151,7 @@ def test_architecture_of_the_published_sizes():
     vision, bridge, language = paper["parts"].values()
     assert paper["picture"] == {"size": 224, "patch": 14, "patches": 256} and paper["tokens"] == 256
     assert (vision["layers"], vision["read"], vision["width"], vision["heads"]) == (24, 23, 1024, 16)
-    assert (bridge["from"], bridge["to"], bridge["parameters"]) == (1024, 4096, 4_198_400)
+    assert (bridge["from"], bridge["to"], bridge["merge"], bridge["parameters"]) == (1024, 4096, 1, 4_198_400)
     assert (language["layers"], language["width"], language["heads"], language["vocabulary"]) == (28, 4096, 32, 130528)
     assert number(language["parameters"]) == "6.71 B"
 

@@ -5,10 +5,10 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from seechat.bridges.projector import Projector
 from seechat.foundation.files import write_json
 from seechat.model import MultimodalModel
 
-_BRIDGES = {"linear": "Projection Layer", "mlp": "Projection Layer"}  # what SEEChat's article calls them
 _MODELS = {"chatglm": "ChatGLM", "llama": "LLaMA"}
 
 Plans = Mapping[str, Sequence[str]]  # name of a stage -> its freeze plan
@@ -19,6 +19,7 @@ def architecture(model: MultimodalModel, plans: Plans | None = None) -> dict[str
 
     `picture`: pixels a side, pixels a patch side, patch features a picture. `parts`: a row a part, named as its parameters are;
     of `vision`, `read` is how many layers run before the features are taken (`layer` says the same as the config does).
+    of `bridge`, `merge` is how many patches a side become one token (1 for bridges that do not merge).
     `tokens`: slots a picture takes in the language expert's sequence. `stages`: for each freeze plan the trained parameters of each
     part that has any. Raises ValueError for a glob of a plan that names no parameter.
     """
@@ -31,8 +32,8 @@ def architecture(model: MultimodalModel, plans: Plans | None = None) -> dict[str
             "layer": eye.layer, "cls": eye.keep_cls, "width": eye.width, "heads": eye.heads,
         },
         "bridge": {
-            "title": _BRIDGES.get(model.config.bridge, model.config.bridge), "model": model.config.bridge,
-            "from": eye.width, "to": language.width, "tokens": bridge.tokens,
+            "title": "Projection Layer" if isinstance(bridge, Projector) else model.config.bridge, "model": model.config.bridge,
+            "from": eye.width, "to": language.width, "tokens": bridge.tokens, "merge": getattr(bridge, "merge", 1),
         },
         "language": {
             "title": "Text Expert", "model": _MODELS.get(model.config.language["model_type"], model.config.language["model_type"]),

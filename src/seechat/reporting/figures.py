@@ -63,8 +63,7 @@ def structure_figure(architecture: Mapping[str, Any], trained: Iterable[str] = (
     _lines(axes, 29.5, 32.5, [eye["title"], *_expert(eye), *features, *_state(eye, "vision" in chosen)])
     _layers(axes, (21.5, 8.5, 16, 2), eye["layers"], eye["read"], colours["vision"])
     _box(axes, (49, 17, 17, 18), colours["bridge"])
-    sizes = f"{bridge['from']} → {bridge['to']}"
-    _lines(axes, 57.5, 32.5, [bridge["title"], bridge["model"], sizes, *_state(bridge, "bridge" in chosen)])
+    _lines(axes, 57.5, 32.5, [bridge["title"], *_bridge(bridge), *_state(bridge, "bridge" in chosen)])
     _box(axes, (49, 3, 17, 10), DATA)
     _lines(axes, 57.5, 10.5, ["Text", "左上是什么？", "What is at the top left?"])
     _box(axes, (75, 3, 18, 32), DATA)
@@ -93,6 +92,13 @@ def structure_figure(architecture: Mapping[str, Any], trained: Iterable[str] = (
 
 def _expert(row: Mapping[str, Any]) -> list[str]:
     return [row["model"], f"{row['layers']} layers, {row['heads']} heads", f"width {row['width']}"]
+
+
+def _bridge(row: Mapping[str, Any]) -> list[str]:
+    if row["merge"] == 1:
+        return [row["model"], f"{row['from']} → {row['to']}"]
+    square = row["merge"] ** 2
+    return [row["model"], f"{square} patches a token", f"{square} × {row['from']} → {row['to']}"]
 
 
 def _state(row: Mapping[str, Any], trained: bool) -> list[str]:
@@ -132,14 +138,14 @@ def _layers(axes: Axes, place: tuple[float, float, float, float], layers: int, r
 
 
 def _slots(axes: Axes, place: tuple[float, float, float], tokens: int, colour: tuple[str, str]) -> None:
-    """Slots of a sequence; more than fit are dots in the middle."""
+    """Slots of a sequence, centred; of more than fit those in the middle are dots."""
     x, y, width = place
-    step = width / _SHOWN
-    for slot in range(_SHOWN):
-        left = x + (slot + 0.08) * step
-        if tokens > _SHOWN and slot in (_SHOWN // 2 - 1, _SHOWN // 2):
+    step, shown = width / _SHOWN, min(tokens, _SHOWN)
+    for slot in range(shown):
+        left = x + (slot + (_SHOWN - shown) / 2 + 0.08) * step
+        if tokens > shown and slot in (shown // 2 - 1, shown // 2):
             axes.text(left + 0.42 * step, y + 3, "·", ha="center", va="center", fontsize=14, color=colour[1])
-        elif slot < tokens:
+        else:
             axes.add_patch(Rectangle((left, y + 1), 0.84 * step, 4, facecolor=colour[0], edgecolor=colour[1], linewidth=1))
 
 
