@@ -6,6 +6,7 @@ from typing import Literal
 
 from seechat.foundation.strict import SpecError, nearest, read
 from seechat.training.supervised import Optimisation
+from seechat.world.questions import SKILLS
 
 Data = Literal["pairs", "text", "grids", "captions", "dialogues"]
 
@@ -16,7 +17,7 @@ class Stage:
     captions or dialogues (a stitched model's).
 
     `lora` is the rank of adapters on the language expert's linear layers (the plan then names `language.*lora_*`); they are merged
-    at the end.
+    at the end. `skills` are what dialogues ask; one listed more than once is asked more often.
     """
 
     name: str
@@ -24,6 +25,7 @@ class Stage:
     train: list[str]
     optimisation: Optimisation
     lora: int | None = None
+    skills: list[str] = field(default_factory=lambda: list(SKILLS))
 
 
 @dataclass(frozen=True)

@@ -71,8 +71,9 @@ def exchanges_record(id: str, row: int, exchanges: Sequence[Exchange]) -> Record
 class Lessons:
     """What a stitched model is trained on, drawn by step from a pool: captions for alignment, dialogues for instruction."""
 
-    def __init__(self, pool: Pool, concepts: Sequence[Concept]):
-        self.pool, self.concepts = pool, concepts
+    def __init__(self, pool: Pool, concepts: Sequence[Concept], skills: Sequence[str] = SKILLS):
+        """A skill listed more than once is asked more often."""
+        self.pool, self.concepts, self.skills = pool, concepts, tuple(skills)
 
     def _row(self, rng: np.random.Generator) -> tuple[int, Scene, str]:
         row = int(rng.integers(len(self.pool.scenes)))
@@ -91,7 +92,7 @@ class Lessons:
             if rng.random() < 1 / 8:
                 found.append(describe(scene, language, list(CAPTIONS)[int(rng.integers(len(CAPTIONS)))]))
             else:
-                found += ask(scene, SKILLS[int(rng.integers(len(SKILLS)))], language, rng, self.concepts) or ()
+                found += ask(scene, self.skills[int(rng.integers(len(self.skills)))], language, rng, self.concepts) or ()
         return row, found
 
     @staticmethod

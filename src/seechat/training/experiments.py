@@ -8,6 +8,7 @@ import pandas as pd
 import torch
 
 from seechat import checkpoints
+from seechat.evaluation.binding import nonce_binding
 from seechat.evaluation.retrieval import name_objects
 from seechat.evaluation.table import format_table, results_table
 from seechat.foundation.files import atomic_write, write_csv
@@ -58,7 +59,9 @@ def finish_language(run: runs.Run, say: Say) -> None:
     """A language expert: the questions of the test split about worded scenes, by tier."""
     model = rounded(run, runs.train(run), part="language.")
     table = pd.concat([runs.test_text(model, tier, run.spec.items) for tier in TIERS], ignore_index=True)
-    report(run, table, say)
+    nonce = nonce_binding(model).assign(arm="oracle", seed=run.seed, split="test", skill="nonce")
+    report(run, table, say, nonce)
+    say(f"nonce binding, two-way, chance 0.5:\n{nonce.to_string(index=False)}")
 
 
 def finish_stitched(plans: Sequence[runs.Run], say: Say) -> None:
@@ -70,11 +73,12 @@ def finish_stitched(plans: Sequence[runs.Run], say: Say) -> None:
     report(run, runs.test(model, blind, number=run.spec.items), say)
 
 
-def report(run: runs.Run, table: pd.DataFrame, say: Say) -> None:
-    """Write outcomes and metrics, print a table a tier and artist."""
+def report(run: runs.Run, table: pd.DataFrame, say: Say, more: pd.DataFrame | None = None) -> None:
+    """Write outcomes and metrics (and `more` rows of them), print a table a tier and artist."""
     with atomic_write(run.folder / "outcomes.parquet") as aside:
         table.to_parquet(aside, index=False)
-    write_csv(run.folder / "metrics.csv", runs.metrics(table, run.seed))
+    metrics = runs.metrics(table, run.seed)
+    write_csv(run.folder / "metrics.csv", metrics if more is None else pd.concat([metrics, more[metrics.columns]]))
     for (tier, artist), rows in table.groupby(["tier", "artist"], sort=False):
         say(f"\n{parse(run.spec.system)[0]} scale · {run.spec.system} · tier {tier} · artist {artist} · percent right")
         say(format_table(results_table(rows)))
