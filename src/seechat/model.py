@@ -3,7 +3,7 @@
 Letters: b batch, i pictures, p patches, q bridge tokens, t sequence, d language width, v vision width.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from threading import Thread
 from typing import Any
@@ -143,7 +143,7 @@ class MultimodalModel(nn.Module):
 
     def stream(
         self, pictures: PictureLike | Sequence[PictureLike] | None, text: str, conversation: Conversation | None = None, **generation: Any
-    ) -> Iterator[str]:
+    ) -> Generator[str, None, Reply]:
         """Like `chat`, word by word; the iterator's return value is the Reply."""
         assert self.tokenizer is not None
         turn, prompt = self._ask(pictures, text, conversation)

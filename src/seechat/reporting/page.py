@@ -9,6 +9,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -56,7 +57,7 @@ def draw_page(table: pd.DataFrame, dialogues: Sequence[Dialogue], steps: pd.Data
     return figure
 
 
-def _accuracy(axes, table: pd.DataFrame) -> None:
+def _accuracy(axes: Axes, table: pd.DataFrame) -> None:
     skills, height = list(table.index), 0.2
     for i, (language, arm, colour) in enumerate(
         [("zh", "blind", "0.75"), ("zh", "model", "C0"), ("en", "blind", "0.6"), ("en", "model", "C1")]
@@ -70,7 +71,7 @@ def _accuracy(axes, table: pd.DataFrame) -> None:
     axes.set_title("Is the picture used?")
 
 
-def _curves(axes, steps: pd.DataFrame) -> None:
+def _curves(axes: Axes, steps: pd.DataFrame) -> None:
     offset = 0
     for stage, rows in steps.groupby("stage", sort=False):
         smooth = rows.loss.ewm(span=20).mean()

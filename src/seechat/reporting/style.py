@@ -27,7 +27,8 @@ def cjk_font() -> Path:
 def use_style() -> None:
     """Set matplotlib's defaults for all figures made after it. Raises FileNotFoundError as `cjk_font` does."""
     import matplotlib
-    from matplotlib import cycler, font_manager
+    from cycler import cycler
+    from matplotlib import font_manager
 
     path = cjk_font()
     font_manager.fontManager.addfont(path)

@@ -49,7 +49,7 @@ class Progress(Callback):
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         self.bar = tqdm(
-            total=trainer.max_steps, initial=trainer.global_step, desc=self.stage, disable=None if self.show else True, unit="step", mininterval=2
+            total=trainer.max_steps, initial=trainer.global_step, desc=self.stage, disable=not self.show or None, unit="step", mininterval=2
         )
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -76,7 +76,7 @@ class Validation(Callback):
             assert isinstance(model, MultimodalModel)
             for row in validate(model, self.items, self.pool):
                 self.rows.append([self.stage, trainer.global_step, *row])
-            apply_plan(model, module.plan)  # type: ignore[arg-type]
+            apply_plan(model, module.plan)
             if self.journal is not None:
                 self._tell(trainer)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -88,7 +89,11 @@ def describe(scene: Scene, language: str, kind: str) -> "Exchange":
 # ---- questions --------------------------------------------------------------------------------------------------------
 
 
-def _pick(rng: np.random.Generator, options: Sequence):
+Asked = tuple[str, str] | None  # a question and its answer, or None where the scene has none
+Option = TypeVar("Option")
+
+
+def _pick(rng: np.random.Generator, options: Sequence[Option]) -> Option:
     return options[int(rng.integers(len(options)))]
 
 
@@ -105,14 +110,14 @@ def _absent(scene: Scene, rng: np.random.Generator, concepts: Sequence[Concept])
             return concept
 
 
-def _what(scene, rng, language, concepts):
+def _what(scene: Scene, rng: np.random.Generator, language: str, concepts: Sequence[Concept]) -> Asked:
     item = _pick(rng, scene.items)
     spot = place(item, language)
     question = f"{spot}是什么？" if language == "zh" else f"What is at the {spot}?"
     return question, item.concept.name(language)
 
 
-def _where(scene, rng, language, concepts):
+def _where(scene: Scene, rng: np.random.Generator, language: str, concepts: Sequence[Concept]) -> Asked:
     item = _single(scene, rng)
     if item is None:
         return None
@@ -120,7 +125,7 @@ def _where(scene, rng, language, concepts):
     return (f"{name}在哪里？" if language == "zh" else f"Where is the {name}?"), place(item, language)
 
 
-def _exist(scene, rng, language, concepts):
+def _exist(scene: Scene, rng: np.random.Generator, language: str, concepts: Sequence[Concept]) -> Asked:
     present = int(rng.integers(2))
     concept = _pick(rng, scene.items).concept if present else _absent(scene, rng, concepts)
     name = concept.name(language)
@@ -128,12 +133,12 @@ def _exist(scene, rng, language, concepts):
     return question, YES_NO[language]["exist"][present]
 
 
-def _count(scene, rng, language, concepts):
+def _count(scene: Scene, rng: np.random.Generator, language: str, concepts: Sequence[Concept]) -> Asked:
     question = "有几个东西？" if language == "zh" else "How many things are there?"
     return question, NUMBERS[language][len(scene.items)]
 
 
-def _count_of(scene, rng, language, concepts):
+def _count_of(scene: Scene, rng: np.random.Generator, language: str, concepts: Sequence[Concept]) -> Asked:
     by_number: dict[int, list[Concept]] = {0: []}
     for item in scene.items:
         by_number.setdefault(len(scene.having(item.concept)), []).append(item.concept)
@@ -144,7 +149,7 @@ def _count_of(scene, rng, language, concepts):
     return question, NUMBERS[language][number]
 
 
-def _relation(scene, rng, language, concepts):
+def _relation(scene: Scene, rng: np.random.Generator, language: str, concepts: Sequence[Concept]) -> Asked:
     pairs = [
         (a, b)
         for a in scene.items
@@ -164,7 +169,7 @@ def _relation(scene, rng, language, concepts):
     return question, YES_NO[language]["relation"][wanted]
 
 
-def _group(scene, rng, language, concepts):
+def _group(scene: Scene, rng: np.random.Generator, language: str, concepts: Sequence[Concept]) -> Asked:
     item = _pick(rng, scene.items)
     spot = place(item, language)
     question = f"{spot}的东西属于哪一类？" if language == "zh" else f"Which group is the thing at the {spot} in?"
@@ -194,7 +199,7 @@ def ask(scene: Scene, skill: str, language: str, rng: np.random.Generator, conce
     item = _pick(rng, scene.items)
     side = _pick(rng, [s for s, ((dr, dc), _, _) in _SIDES.items() if _neighbour(item, dr, dc) is not None])
     (dr, dc), zh, en = _SIDES[side]
-    other = scene.at(_neighbour(item, dr, dc))
+    other = scene.at((item.row + dr) * GRID + item.column + dc)
     answer = NOTHING[language] if other is None else other.concept.name(language)
     spot, name = place(item, language), item.concept.name(language)
     if language == "zh":

@@ -73,8 +73,8 @@ def sample_scene(
         looks = rng.integers(256, size=(n, 3))
         items = tuple(Item(c, int(cell), *map(int, look)) for c, cell, look in zip(chosen, cells, looks, strict=True))
         colours = rng.integers(120, 256, size=6)
-        first, second = tuple(map(int, colours[:3])), tuple(map(int, colours[3:]))
-        scene = Scene(items, (first, second, int(rng.integers(2))))
+        r, g, b, *second = map(int, colours)
+        scene = Scene(items, ((r, g, b), (second[0], second[1], second[2]), int(rng.integers(2))))
         if scene.split == split:
             return scene
 
