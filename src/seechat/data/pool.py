@@ -13,9 +13,10 @@ from torch import Tensor
 from seechat.data.batches import Batch
 from seechat.data.templates import Segment, Template
 from seechat.foundation.seeding import rng as seeded
-from seechat.records import Picture, Record, assistant, user
+from seechat.records import Picture, Record
 from seechat.world.concepts import LANGUAGES, Concept
-from seechat.world.questions import CAPTIONS, SKILLS, Exchange, ask, describe
+from seechat.world.documents import dialogue_turns
+from seechat.world.questions import CAPTIONS, SKILLS, Exchange, describe, draw_exchanges
 from seechat.world.scenes import Scene, render, sample_scene
 
 See = Callable[[np.ndarray], Tensor]  # (n, h, w, 3) uint8 -> (n, p, v)
@@ -63,9 +64,7 @@ def pool_of(see: See, scenes: Sequence[Scene], *, size: int, artist: str = "twem
 
 def exchanges_record(id: str, row: int, exchanges: Sequence[Exchange]) -> Record:
     """A dialogue about the picture in a row of the pool; the picture stands in the first question."""
-    turns = [turn for e in exchanges for turn in (user(e.question), assistant(e.answer))]
-    turns[0] = user(Picture(row), exchanges[0].question)
-    return Record(id, tuple(turns))
+    return Record(id, dialogue_turns(Picture(row), exchanges))
 
 
 class Lessons:
@@ -87,13 +86,7 @@ class Lessons:
     def exchanges(self, rng: np.random.Generator, number: int) -> tuple[int, list[Exchange]]:
         """A row and `number` exchanges (or one more) about its picture, a caption one time in eight."""
         row, scene, language = self._row(rng)
-        found: list[Exchange] = []
-        while len(found) < number:
-            if rng.random() < 1 / 8:
-                found.append(describe(scene, language, list(CAPTIONS)[int(rng.integers(len(CAPTIONS)))]))
-            else:
-                found += ask(scene, self.skills[int(rng.integers(len(self.skills)))], language, rng, self.concepts) or ()
-        return row, found
+        return row, draw_exchanges(scene, language, rng, self.concepts, self.skills, number=number)
 
     @staticmethod
     def sheet(template: Template, row: int, exchanges: Sequence[Exchange]) -> list[Segment]:

@@ -12,9 +12,10 @@ import numpy as np
 from seechat.data.batches import Encoder, Sample
 from seechat.data.templates import TEMPLATES, Segment, Template, control, spaced, text
 from seechat.layout import IGNORE, infilling_positions
-from seechat.records import Picture, Record, Text, Turn, assistant, user
+from seechat.records import Picture, Record, Text
 from seechat.world.concepts import LANGUAGES, Concept
-from seechat.world.questions import CAPTIONS, SKILLS, Exchange, ask, caption, describe
+from seechat.world.documents import dialogue_turns
+from seechat.world.questions import SKILLS, Exchange, caption, draw_exchange, draw_exchanges
 from seechat.world.scenes import CELLS, Scene, sample_scene
 
 
@@ -31,17 +32,10 @@ class Reader:
         return sample_scene(rng, self.concepts, split=self.split, count=int(rng.integers(1, largest + 1)))
 
     def exchanges(self, scene: Scene, language: str, rng: np.random.Generator, number: int) -> list[Exchange]:
-        """`number` questions about one scene, follow-ups right after what they follow."""
-        found: list[Exchange] = []
-        while len(found) < number:
-            found += self.exchange(scene, language, rng) or ()
-        return found
+        return draw_exchanges(scene, language, rng, self.concepts, self.skills, number=number)
 
     def exchange(self, scene: Scene, language: str, rng: np.random.Generator) -> tuple[Exchange, ...] | None:
-        """A question of any skill, or, one time in eight, for a caption."""
-        if rng.random() < 1 / 8:
-            return (describe(scene, language, list(CAPTIONS)[int(rng.integers(len(CAPTIONS)))]),)
-        return ask(scene, self.skills[int(rng.integers(len(self.skills)))], language, rng, self.concepts)
+        return draw_exchange(scene, language, rng, self.concepts, self.skills)
 
     def worded(self, scene: Scene, language: str, rng: np.random.Generator) -> str:
         return caption(scene, language, ("place-first", "name-first")[int(rng.integers(2))], rng)
@@ -58,9 +52,7 @@ class Reader:
 
     def answer(self, id: str, worded: str, exchanges: Sequence[Exchange]) -> Sample:
         """The text twin of a picture dialogue: the last answer supervised."""
-        turns = [t for e in exchanges for t in (user(e.question), assistant(e.answer))]
-        turns[0] = user(worded, exchanges[0].question)
-        return self.encoder.sample(id, TEMPLATES["chatglm"].prefix_samples(Record(id, tuple(turns)))[-1])
+        return self.encoder.sample(id, TEMPLATES["chatglm"].prefix_samples(Record(id, dialogue_turns(Text(worded), exchanges)))[-1])
 
     def sheet(self, rng: np.random.Generator, largest: int = 4, questions: int = 6) -> Sample:
         language = LANGUAGES[int(rng.integers(2))]
@@ -128,11 +120,11 @@ class Reader:
         scene, language = self.scene(rng), LANGUAGES[int(rng.integers(2))]
         if prefix and rng.random() < 0.3:
             exchanges: Sequence[Exchange] = self.exchange(scene, language, rng) or self.exchanges(scene, language, rng, 1)
-            segments = template.prefix_samples(Record("grid", tuple(_dialogue(exchanges))))[-1]
+            segments = template.prefix_samples(Record("grid", dialogue_turns(Picture(None), exchanges)))[-1]
         else:
             exchanges = self.exchanges(scene, language, rng, 6)
             asked = [(e.question, e.answer) for e in exchanges]
-            dialogue = Record("grid", tuple(_dialogue(exchanges)))
+            dialogue = Record("grid", dialogue_turns(Picture(None), exchanges))
             segments = template.prefix_sheet([Picture(None)], asked) if prefix else template.causal_sample(dialogue)
         words = LANGUAGES[int(rng.integers(2))]
         cells = [scene.at(cell) for cell in range(CELLS)]
@@ -176,9 +168,3 @@ def _largest(done: float) -> int:
     """How many things a scene may hold: binding is learnt on few of them first."""
     return 2 if done < 0.09 else 3 if done < 0.15 else 4
 
-
-def _dialogue(exchanges: Sequence[Exchange]) -> list[Turn]:
-    """Turns of a dialogue about one picture, which stands in the first question."""
-    turns = [turn for e in exchanges for turn in (user(e.question), assistant(e.answer))]
-    turns[0] = user(Picture(None), exchanges[0].question)
-    return turns

@@ -29,7 +29,7 @@ from seechat.foundation.seeding import rng as stream
 from seechat.foundation.strict import read
 from seechat.world.concepts import LANGUAGES, Concept, drawing
 from seechat.world.questions import caption
-from seechat.world.scenes import CELLS, GRID, Scene, render, sample_scene
+from seechat.world.scenes import CELLS, GRID, Scene, paste, render, sample_scene
 
 COLDEST = math.log(1 / 0.07)  # where the logarithm of a temperature's inverse begins
 HOTTEST = math.log(100.0)  # where it is clamped
@@ -323,10 +323,7 @@ def draw_single(rng: np.random.Generator, concept: Concept, size: int, artist: s
     side = int(rng.integers(size // 2, size + 1))
     slack = size - side
     top, left = (slack // 4 + int(rng.integers(slack // 2 + 1)) for _ in range(2))
-    sprite = drawing(concept.key, artist, side)
-    patch = canvas[top : top + side, left : left + side]
-    veil = (255 - sprite[..., 3:]).astype(np.uint16)
-    patch[:] = sprite[..., :3] + ((patch * veil + 127) // 255).astype(np.uint8)
+    paste(canvas, drawing(concept.key, artist, side), top, left)
     return canvas, (top, left, top + side, left + side)
 
 

@@ -45,19 +45,18 @@ def caption_record(scene: Scene, language: str, kind: str, rng: np.random.Genera
     return _record("caption", language, user(Picture(scene)), assistant(caption(scene, language, kind, rng)))
 
 
-def _turns(scene: Scene, exchanges: Sequence[Exchange]) -> list[Turn]:
-    turns = []
-    for number, exchange in enumerate(exchanges):
-        opening: tuple[Part, ...] = () if number else (Picture(scene),)
-        turns += [user(*opening, exchange.question), assistant(exchange.answer)]
-    return turns
+def dialogue_turns(shown: Part, exchanges: Sequence[Exchange]) -> tuple[Turn, ...]:
+    """The exchanges as turns; what is shown (a picture, or its words) stands in the first question."""
+    turns = [turn for e in exchanges for turn in (user(e.question), assistant(e.answer))]
+    turns[0] = user(shown, exchanges[0].question)
+    return tuple(turns)
 
 
 def question_record(scene: Scene, exchanges: Sequence[Exchange]) -> Record:
     """Exchanges about one picture, which stands in the first question. Raises ValueError where there is no exchange."""
     if not exchanges:
         raise ValueError("a question record needs an exchange")
-    return _record(f"question-{exchanges[-1].skill}", exchanges[-1].language, *_turns(scene, exchanges))
+    return _record(f"question-{exchanges[-1].skill}", exchanges[-1].language, *dialogue_turns(Picture(scene), exchanges))
 
 
 def dialogue_record(
@@ -74,7 +73,7 @@ def dialogue_record(
         room = turns - sum(map(len, blocks))
         if not room:
             order = rng.permutation(len(blocks))
-            return _record("dialogue", language, *_turns(scene, [exchange for i in order for exchange in blocks[i]]))
+            return _record("dialogue", language, *dialogue_turns(Picture(scene), [exchange for i in order for exchange in blocks[i]]))
         skill = "follow_up" if not blocks and room > 1 else SKILLS[int(rng.integers(len(SKILLS)))]
         block = ask(scene, skill, language, rng, concepts)
         if block is None or len(block) > room or any(exchange.question in asked for exchange in block):

@@ -209,6 +209,25 @@ def ask(scene: Scene, skill: str, language: str, rng: np.random.Generator, conce
     return Exchange("what", language, first, name), Exchange("follow_up", language, second, answer)
 
 
+def draw_exchange(
+    scene: Scene, language: str, rng: np.random.Generator, concepts: Sequence[Concept], skills: Sequence[str] = SKILLS
+) -> tuple[Exchange, ...] | None:
+    """A question of any of the skills, or, one time in eight, for a caption; None where the scene has no such question."""
+    if rng.random() < 1 / 8:
+        return (describe(scene, language, list(CAPTIONS)[int(rng.integers(len(CAPTIONS)))]),)
+    return ask(scene, skills[int(rng.integers(len(skills)))], language, rng, concepts)
+
+
+def draw_exchanges(
+    scene: Scene, language: str, rng: np.random.Generator, concepts: Sequence[Concept], skills: Sequence[str] = SKILLS, *, number: int
+) -> list[Exchange]:
+    """`number` exchanges (or one more) about one scene, follow-ups right after what they follow."""
+    found: list[Exchange] = []
+    while len(found) < number:
+        found += draw_exchange(scene, language, rng, concepts, skills) or ()
+    return found
+
+
 def _neighbour(item: Item, dr: int, dc: int) -> int | None:
     row, column = item.row + dr, item.column + dc
     return row * GRID + column if 0 <= row < GRID and 0 <= column < GRID else None

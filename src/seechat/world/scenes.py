@@ -95,8 +95,12 @@ def render(scene: Scene, size: int = 64, artist: str = "twemoji") -> np.ndarray:
         slack = cell - side
         top = item.row * cell + slack * item.dy // 255
         left = item.column * cell + slack * item.dx // 255
-        sprite = drawing(item.concept.key, artist, side)
-        patch = canvas[top : top + side, left : left + side]
-        veil = (255 - sprite[..., 3:]).astype(np.uint16)
-        patch[:] = sprite[..., :3] + ((patch * veil + 127) // 255).astype(np.uint8)
+        paste(canvas, drawing(item.concept.key, artist, side), top, left)
     return canvas
+
+
+def paste(canvas: np.ndarray, sprite: np.ndarray, top: int, left: int) -> None:
+    """Lay a premultiplied drawing (s, s, 4) over the canvas (h, w, 3), in place."""
+    patch = canvas[top : top + len(sprite), left : left + len(sprite)]
+    veil = (255 - sprite[..., 3:]).astype(np.uint16)
+    patch[:] = sprite[..., :3] + ((patch * veil + 127) // 255).astype(np.uint8)
