@@ -58,7 +58,7 @@ def draw_items(
     return items
 
 
-def put(model: MultimodalModel, items: Sequence[Item], pool: Pool | None, *, batch: int = 250, max_new_tokens: int = 12) -> list[str]:
+def put(model: MultimodalModel, items: Sequence[Item], pool: Pool | None, *, batch: int = 250, max_new_tokens: int = 6) -> list[str]:
     """Greedy answers. `pool` holds the pictures of the items, row by row; None puts the true caption in the picture's place."""
     encoder, answers = model.encoder(), []
     model.eval()
