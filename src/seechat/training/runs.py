@@ -5,6 +5,7 @@ runs/<experiment>/<arm>/<seed>/
   validation.csv             in-loop metrics                metrics.csv, outcomes.parquet, provenance.json, model/
 """
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -102,6 +103,7 @@ def symbols(language: LanguageExpert) -> None:
 
 def fit(stage: Stage, module: LightningModule, data: LightningDataModule, watchers: Sequence[Callback], folder: Path) -> None:
     """Train for the stage's steps, from the last checkpoint where there is one."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # no lines about devices and loggers
     saver = _Saver(folder / f"stage-{stage.name}.ckpt")
     trainer = Trainer(
         max_steps=stage.optimisation.steps, accelerator="auto", devices=1, gradient_clip_val=stage.optimisation.clip, logger=False,
@@ -120,7 +122,7 @@ class _Saver(Callback):
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, outputs: object, batch: object, batch_idx: int) -> None:
         if trainer.global_step % SAVE_EVERY == 0 and trainer.global_step < trainer.max_steps:
             with atomic_write(self.path) as aside:
-                trainer.save_checkpoint(aside)
+                trainer.save_checkpoint(aside, weights_only=False)
 
 
 def text_batches(model: MultimodalModel, stage: Stage, seed: int, learned: Sequence[Concept]) -> Numbered:
