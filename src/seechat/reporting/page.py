@@ -47,14 +47,18 @@ def draw_page(table: pd.DataFrame, dialogues: Sequence[Dialogue], steps: pd.Data
         image.imshow(picture, interpolation="nearest")
         image.set_axis_off()
         words.set_axis_off()
-        lines = [
-            f"{'✓' if said == e.answer else '✗'}  {e.question}   →   {said}" + ("" if said == e.answer else f"   (true: {e.answer})")
-            for e, said in exchanges
-        ]
-        words.text(0, 0.5, "\n\n".join(lines), va="center", ha="left", fontsize=11, transform=words.transAxes)
+        lines = [line for exchange, said in exchanges for line in _lines(exchange, said)]
+        label = words.text(0, 0.5, "\n".join(lines), va="center", ha="left", fontsize=11, linespacing=1.6, transform=words.transAxes)
+        label.set_in_layout(False)  # a long answer must not squeeze the pictures
     figure.suptitle("Stitching CLIP to ChatGLM on a laptop: what it answers about pictures it has never seen", fontsize=15)
     bottom.supxlabel(CREDIT, fontsize=9)
     return figure
+
+
+def _lines(exchange: Exchange, said: str) -> list[str]:
+    """One line for a right answer; what is true on a second one for a wrong answer."""
+    right = said == exchange.answer
+    return [f"{'✓' if right else '✗'}  {exchange.question}   →   {said}", *([] if right else [f"      true: {exchange.answer}"])]
 
 
 def _accuracy(axes: Axes, table: pd.DataFrame) -> None:
