@@ -6,7 +6,7 @@ Letters: b batch, t sequence, i pictures, h, w pixels.
 import copy
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 import numpy as np
@@ -20,12 +20,13 @@ from seechat.data.pool import Lessons, Pool, draw_pool
 from seechat.foundation.seeding import rng as seeded
 from seechat.layout import IGNORE, PADDING
 from seechat.model import MultimodalModel
-from seechat.presets import build
+from seechat.presets import preset
 from seechat.reporting.bench import Row
 from seechat.training.freeze import apply_plan
 from seechat.training.runs import TEXT_ROW
 from seechat.world.concepts import TIERS, concepts
 from seechat.world.scenes import render
+from seechat.world.tokenizer import world_tokenizer
 
 PLAN = ("bridge.*",)
 TEXT = range(8, 41)  # tokens of a caption sample beside its picture
@@ -170,7 +171,7 @@ def bench_step(scale: str = "laptop", batch: int = 32, rounds: int = 15) -> list
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = build(f"{scale}/seechat-llama")
+        model = MultimodalModel(replace(preset(f"{scale}/seechat-llama"), bridge="linear"), world_tokenizer())  # a token a patch, as LLaVA
     apply_plan(model, PLAN)
     theirs, work = reference(model), Work.draw(model, batch)
     bridge, projector = model.bridge, theirs.model.multi_modal_projector
