@@ -117,7 +117,7 @@ def test_the_projector_lesson_runs_at_smoke_scale(tmp_path, monkeypatch):
     assert not any("missing from" in text or "Glyph" in text for text in told), "boxes in place of letters"
     drawn = {id for id, found in outputs.items() for output in found if "image/png" in output.get("data", {})}
     assert drawn >= {
-        "scene", "colours", "cosine", "words-before", "slots", "alignment", "words-after", "instruction", "blind", "table-plot",
+        "scene", "colours", "cosine", "names-before", "slots", "alignment", "names-after", "instruction", "blind", "table-plot",
         "structure-stage-1", "structure-stage-2", "structure-paper", "exercise-3-solution",
     }  # fmt: skip
     assert [path.name for path in tmp_path.iterdir()] == ["done.ipynb"], "a lesson leaves nothing behind"

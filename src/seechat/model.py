@@ -100,11 +100,18 @@ class MultimodalModel(nn.Module):
         return self.vision(pixels)
 
     def stitch(self, batch: Batch, features: Tensor | None) -> Tensor:
-        """Token embeddings with the bridged pictures in their slots: (b, t, d). `features` (i, p, v) are the batch's pictures in order."""
+        """Token embeddings with the bridged pictures in their slots: (b, t, d). `features` (i, p, v) are the batch's pictures in order.
+
+        Features of integers (i, q, n) are words instead: n ids a slot, whose embeddings are added, as an ideal bridge would speak.
+        """
         embeds = self.language.embed(batch.ids)
         if features is None or not len(features):
             return embeds
-        return fill_slots(embeds, self.bridge(features).flatten(0, 1), batch.layout)
+        if features.is_floating_point():
+            vectors = self.bridge(features)
+        else:
+            vectors = self.language.embed(features).sum(-2) / features.shape[-1] ** 0.5  # as long as one word
+        return fill_slots(embeds, vectors.flatten(0, 1), batch.layout)
 
     def forward(self, batch: Batch, features: Tensor | None = None) -> Tensor:
         """Mean loss, nats a supervised token. The head reads supervised positions only. Raises ValueError where there is none."""

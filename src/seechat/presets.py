@@ -69,6 +69,7 @@ def _language(kind: str, scale: str) -> dict[str, Any]:
     sizes: dict[str, Any] = {"model_type": kind, _LENGTH_KEY[kind]: LENGTHS[scale], **LANGUAGE[kind][scale]}
     if scale == "paper":
         return sizes
+    sizes["initializer_range"] = round(0.02 * (4096 / sizes["hidden_size"]) ** 0.5, 3)  # as strong a branch as 0.02 at the paper's width
     tokenizer = world_tokenizer()
     ids = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
     if kind == "chatglm":

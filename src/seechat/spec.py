@@ -8,7 +8,7 @@ from seechat.foundation.strict import SpecError, nearest, read
 from seechat.training.supervised import Optimisation
 from seechat.world.questions import SKILLS
 
-Data = Literal["pairs", "text", "grids", "captions", "dialogues"]
+Data = Literal["pairs", "roll_calls", "grids", "text", "captions", "dialogues"]
 
 
 @dataclass(frozen=True)

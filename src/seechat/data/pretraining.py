@@ -5,18 +5,22 @@ context, so that one document carries many supervised answers; `infilling`, a do
 each blank continued at the blank's own position; `continuation`, an empty context. The causal expert reads the same text as one stream.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
+import torch
 
 from seechat.data.batches import Encoder, Sample
+from seechat.data.pool import Pool
 from seechat.data.templates import TEMPLATES, Segment, Template, control, spaced, text
 from seechat.layout import IGNORE, infilling_positions
 from seechat.records import Picture, Record, Text
 from seechat.world.concepts import LANGUAGES, Concept
 from seechat.world.documents import dialogue_turns
-from seechat.world.questions import SKILLS, Exchange, caption, draw_exchange, draw_exchanges
-from seechat.world.scenes import CELLS, Scene, sample_scene
+from seechat.world.questions import NOTHING, PLACES, SKILLS, YES_NO, Exchange, caption, draw_exchange, draw_exchanges
+from seechat.world.scenes import CELLS, GRID, Scene, sample_scene
 
 
 class Reader:
@@ -112,34 +116,68 @@ class Reader:
     # ---- a picture's slots, filled with words ------------------------------------------------------------------------
 
     def grid(self, rng: np.random.Generator, template: Template, prefix: bool) -> Sample:
-        """A dialogue about a picture whose slots hold words: what a perfect bridge would say, cell by cell.
+        """A dialogue about a scene whose picture slots hold words (`slot_words`): what an ideal bridge would say.
 
-        The words are in a language of their own, drawn apart from the questions': what stands in a slot is a thing, not a word of zh or
-        en. An empty cell is <unk>. A ChatGLM reads one answer or a sheet of six, a causal expert six answers.
+        A ChatGLM reads one answer or a sheet of six, a causal expert six answers.
         """
         scene, language = self.scene(rng), LANGUAGES[int(rng.integers(2))]
-        if prefix and rng.random() < 0.3:
+        if prefix and rng.random() < 0.5:
             exchanges: Sequence[Exchange] = self.exchange(scene, language, rng) or self.exchanges(scene, language, rng, 1)
-            segments = template.prefix_samples(Record("grid", dialogue_turns(Picture(None), exchanges)))[-1]
+            segments = template.prefix_samples(Record("grid", dialogue_turns(Picture(scene), exchanges)))[-1]
         else:
             exchanges = self.exchanges(scene, language, rng, 6)
             asked = [(e.question, e.answer) for e in exchanges]
-            dialogue = Record("grid", dialogue_turns(Picture(None), exchanges))
-            segments = template.prefix_sheet([Picture(None)], asked) if prefix else template.causal_sample(dialogue)
-        words = LANGUAGES[int(rng.integers(2))]
-        cells = [scene.at(cell) for cell in range(CELLS)]
-        filled: list[Segment] = []
-        for segment in segments:
-            if segment.kind == "picture":
-                filled += [
-                    control("<unk>", context=segment.context)
-                    if item is None
-                    else text(spaced(item.concept.name(words)), context=segment.context)
-                    for item in cells
-                ]
+            dialogue = Record("grid", dialogue_turns(Picture(scene), exchanges))
+            segments = template.prefix_sheet([Picture(scene)], asked) if prefix else template.causal_sample(dialogue)
+        return self.encoder.sample("grid", segments)
+
+    def roll_call(self, rng: np.random.Generator, template: Template, prefix: bool, absent: int = 2) -> Sample:
+        """Names and places called in front of such a grid: a name is answered by its place, or by "no", a place by what is there.
+
+        Two tokens a question: the densest lesson in matching a word to its slot. Each thing is called once, by name or by place.
+        """
+        scene, language = self.scene(rng), LANGUAGES[int(rng.integers(2))]
+        here = {item.concept for item in scene.items}
+        others = [c for i in rng.permutation(len(self.concepts))[: absent + CELLS] if (c := self.concepts[i]) not in here]
+        called = [(concept.name(language), YES_NO[language]["exist"][0]) for concept in others[:absent]]
+        for cell, spot in enumerate(PLACES[language]):
+            item = scene.at(cell)
+            if item is not None and len(scene.having(item.concept)) == 1 and rng.random() < 0.5:
+                called.append((item.concept.name(language), spot))
             else:
-                filled.append(segment)
-        return self.encoder.sample("grid", filled)
+                called.append((spot, NOTHING[language] if item is None else item.concept.name(language)))
+        start, end = template.image
+        if prefix:
+            segments = [start, Segment("picture", Picture(scene)), end, control("[gMASK]"), control("<sop>")]
+            segments = [replace(s, context=s.value != "<sop>") for s in segments]
+        else:
+            segments = [control("<s>"), start, Segment("picture", Picture(scene)), end]
+        for i in rng.permutation(len(called)):
+            call, answer = called[i]
+            segments += [text(spaced(call)), text(spaced(answer), supervised=True)]
+        return self.encoder.sample("roll_call", segments)
+
+    def slot_words(self, scene: Scene) -> np.ndarray:
+        """(q, 4) ids of the words that an ideal bridge would say at once in each of the q slots: name and place, zh and en.
+
+        An empty place has <unk> for its names. Raises ValueError where the slots do not form a square.
+        """
+        side = math.isqrt(self.encoder.slots)
+        if side * side != self.encoder.slots:
+            raise ValueError(f"grids need a square number of picture tokens, not {self.encoder.slots}: take a linear bridge")
+        first: Callable[[str], int] = lambda word: self.encoder.words(spaced(word))[0]  # noqa: E731
+        cells = []
+        for cell in range(CELLS):
+            item = scene.at(cell)
+            names = [self.encoder.control("<unk>")] * 2 if item is None else [first(item.concept.name(k)) for k in LANGUAGES]
+            cells.append(names + [first(PLACES[k][cell]) for k in LANGUAGES])
+        near = np.arange(side) * GRID // side
+        return np.array(cells)[(near[:, None] * GRID + near).ravel()]
+
+    def told(self, scenes: Sequence[Scene]) -> Pool:
+        """A pool whose pictures are words (`slot_words`): an ideal bridge instead of a vision expert."""
+        words = torch.from_numpy(np.stack([self.slot_words(scene) for scene in scenes]))  # (n, q, 4)
+        return Pool(scenes, words, words[0])
 
     # ---- the causal expert ------------------------------------------------------------------------------------------
 

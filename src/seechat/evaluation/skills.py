@@ -1,7 +1,7 @@
 """Balanced questions about held-out pictures, put to a model and its controls.
 
 Controls: `blind` (its own run, which only ever saw a constant picture), `shuffled` (the trained model shown another item's picture),
-`oracle` (the true caption as text in place of the picture).
+`oracle` (the true caption as text in place of the picture), `ideal` (a language expert's: the right words in the picture's slots).
 """
 
 from collections.abc import Sequence
@@ -103,10 +103,11 @@ def outcomes(
     tier: str,
     artist: str = "twemoji",
     controls: Sequence[str] = ("majority", "shuffled", "oracle"),
+    told: Pool | None = None,
 ) -> pd.DataFrame:
     """A row an arm and item: arm, skill, language, item, question, expected, answer, correct, tier, artist.
 
-    Without an eye (`see`) only `majority` and `oracle` can be asked.
+    Without an eye (`see`) only `majority` and `oracle` can be asked. `told` holds words in place of the items' pictures: arm `ideal`.
     """
     arms = {}
     if see is not None:
@@ -119,6 +120,8 @@ def outcomes(
         arms["shuffled"] = put(model, items, replace(pool, features=pool.features[shift]))
     if "oracle" in controls:
         arms["oracle"] = put(model, items, None)
+    if told is not None:
+        arms["ideal"] = put(model, items, told)
     if blind is not None:
         arms["blind"] = put(blind, items, replace(pool, blind=True))
     rows = [

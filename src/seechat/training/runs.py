@@ -41,6 +41,7 @@ from seechat.world.questions import SKILLS
 from seechat.world.tokenizer import world_tokenizer
 
 TEXT_ROW = 128  # tokens a packed row of text
+TEXT = ("roll_calls", "grids", "text")  # kinds of data that need no picture
 SAVE_EVERY = 100  # steps between resumable checkpoints
 
 
@@ -64,7 +65,7 @@ class Run:
 def known(spec: Spec) -> tuple[Concept, ...]:
     """The simple concepts a run is trained on: an expert's own two tiers, a stitched model's first tier."""
     simple = concepts(simple=True)
-    experts = any(stage.data in ("pairs", "text", "grids") for stage in spec.stages)
+    experts = any(stage.data in ("pairs", *TEXT) for stage in spec.stages)
     return tuple(c for c in simple if c.tier == TIERS[0] or (experts and c.tier == TIERS[1]))
 
 
@@ -78,7 +79,7 @@ def prepare(run: Run) -> MultimodalModel:
     """The model of the spec with its experts' weights; what no expert brings is drawn from the seed."""
     seed_everything(run.seed)
     model = build(run.spec.system)
-    if any(stage.data == "text" for stage in run.spec.stages):
+    if any(stage.data in TEXT for stage in run.spec.stages):
         symbols(model.language)
     for part, folder in sorted(run.spec.start.items()):
         load_into(getattr(model, part), run.experiments / folder, prefix=f"{part}.")
@@ -126,19 +127,21 @@ class _Saver(Callback):
 
 
 def text_batches(model: MultimodalModel, stage: Stage, seed: int, learned: Sequence[Concept]) -> Numbered:
-    """Batches of worded documents for a language expert: `Reader.mixture` a step, packed into rows."""
+    """Batches of documents without pictures for a language expert, packed into rows.
+
+    `roll_calls` are those alone; `grids` and `text` hold mostly those, and something of everything else, so that nothing is forgotten.
+    """
     reader = Reader(model.encoder(), learned)
-    steps, prefix = stage.optimisation.steps, model.language.end == "<eop>"
+    steps, number, prefix = stage.optimisation.steps, stage.optimisation.batch, model.language.end == "<eop>"
+    worded, called = {"roll_calls": (0, number), "grids": (number // 4, number // 4), "text": (number // 2, number // 8)}[stage.data]
 
     def batch(step: int) -> Fed:
         rng = seeded(stage.data, seed, step)
-        draw = reader.glm if prefix else reader.llama
-        if stage.data == "text":
-            samples = draw(rng, stage.optimisation.batch, step / steps)
-        else:  # two grids to one other document, so that nothing is forgotten
-            third = stage.optimisation.batch // 3
-            samples = draw(rng, third, 1.0) + [reader.grid(rng, model.template, prefix) for _ in range(stage.optimisation.batch - third)]
-        return Fed(model.collate(pack(samples, TEXT_ROW)), None)
+        samples = (reader.glm if prefix else reader.llama)(rng, worded, step / steps)
+        samples += [reader.roll_call(rng, model.template, prefix) for _ in range(called)]
+        samples += [reader.grid(rng, model.template, prefix) for _ in range(number - worded - called)]
+        fed = model.collate(pack(samples, TEXT_ROW))
+        return Fed(fed, reader.told([picture.source for picture in fed.pictures]).features if fed.pictures else None)
 
     return Numbered(batch)
 
@@ -177,12 +180,14 @@ def train_stage(run: Run, stage: Stage, model: MultimodalModel, pool: Pool | Non
     seed_everything(run.seed)
     tuner = add_lora(model, stage.lora) if stage.lora else None
     module = Supervised(model, stage.train, stage.optimisation)
-    if stage.data in ("text", "grids"):
+    if stage.data in TEXT:
         data = text_batches(model, stage, run.seed, learned)
     else:
         assert pool is not None
         data = picture_batches(model, stage, run.seed, pool, learned)
     items, pictures = watch
+    if stage.data in ("roll_calls", "grids") and items:
+        pictures = Reader(model.encoder(), learned).told([item.scene for item in items])
     steps = Steps(stage.name)
     validation = Validation(stage.name, items, pictures, run.spec.every, run.folder / "log.txt")
     watchers = [steps, *([validation] if items else []), Progress(stage.name, run.show)]
@@ -270,9 +275,10 @@ def test(model: MultimodalModel, blind: MultimodalModel | None, *, number: int, 
 
 
 def test_text(model: MultimodalModel, tier: str, number: int) -> pd.DataFrame:
-    """Outcomes of a language expert on worded scenes of the test split; its arm is `oracle`, the scene being told."""
+    """Outcomes of a language expert on the test split: `oracle`, scenes told in a caption, and `ideal`, in words in a picture's slots."""
     items = draw_items(concepts(tier=tier, simple=True), split="test", number=number, skills=SKILLS)
-    return outcomes(model, None, items, None, tier=tier, controls=("majority", "oracle"))
+    told = Reader(model.encoder(), concepts(tier=tier, simple=True)).told([item.scene for item in items])
+    return outcomes(model, None, items, None, tier=tier, controls=("majority", "oracle"), told=told)
 
 
 def metrics(table: pd.DataFrame, seed: int) -> pd.DataFrame:
