@@ -31,7 +31,7 @@ from seechat.world.documents import (
     question_record,
     text_twin,
 )
-from seechat.world.questions import CAPTIONS, NOTHING, SKILLS, ask, balanced_question, caption, closed_answers
+from seechat.world.questions import CAPTIONS, NOTHING, PLACES, SKILLS, YES_NO, ask, balanced_question, caption, closed_answers
 from seechat.world.scenes import CELLS, SPLITS, Item, Scene, render, sample_scene
 from seechat.world.tokenizer import CONTROLS, nonce_words, world_tokenizer
 
@@ -522,6 +522,54 @@ def test_worded_dialogues_are_the_twins_of_picture_dialogues(tokenizer, seed, la
     twin = encoder.sample("x", TEMPLATES["chatglm"].prefix_samples(text_twin(question_record(scene, exchanges)))[-1])
     for name in ("ids", "targets", "context", "slot", "picture"):
         assert (getattr(read, name) == getattr(twin, name)).all()
+
+
+@quick
+@given(seeds, st.booleans())
+def test_roll_calls_call_each_name_and_place_and_answer_truly(tokenizer, seed, prefix):
+    reader = Reader(Encoder(tokenizer, slots=4), SEEN)
+    sample = reader.roll_call(np.random.default_rng(seed), TEMPLATES["chatglm"], prefix)
+    scene = sample.pictures[0].source
+    words = [piece.replace("\u2581", " ") for piece in tokenizer.convert_ids_to_tokens(sample.ids.tolist())]
+    calls: list[tuple[str, str]] = []
+    for i in range(words.index("<sop>" if prefix else "</image>") + 1, len(words)):
+        if sample.targets[i - 1] >= 0:  # this word answers
+            calls[-1] = (calls[-1][0], (calls[-1][1] + words[i]).strip())
+        else:
+            calls.append((words[i].strip(), ""))
+    language = "zh" if any(call in PLACES["zh"] or answer in PLACES["zh"] for call, answer in calls) else "en"
+    places, told = PLACES[language], {}
+    for call, answer in calls:
+        if call in places:
+            told[places.index(call)] = answer
+        elif answer in places:
+            assert call == scene.at(places.index(answer)).concept.name(language)
+        else:
+            assert answer == YES_NO[language]["exist"][0] and call not in {i.concept.name(language) for i in scene.items}
+    names = [NOTHING[language] if (item := scene.at(cell)) is None else item.concept.name(language) for cell in range(4)]
+    assert [told[cell] for cell in range(4)] == names
+    singles = [item for item in scene.items if len(scene.having(item.concept)) == 1]
+    assert len(calls) == 4 + 4 + len(singles)
+
+
+@pytest.mark.parametrize("slots", [4, 16])
+def test_slots_hold_the_words_of_their_cell(tokenizer, slots):
+    reader = Reader(Encoder(tokenizer, slots), SEEN)
+    scene = next(s for s in (reader.scene(np.random.default_rng(n)) for n in range(99)) if len(s.items) == 3)
+    words = tokenizer.convert_ids_to_tokens(reader.slot_words(scene).ravel().tolist())
+    side, found = int(slots**0.5), np.array(words).reshape(slots, 4)
+    for slot, (zh, en, *spots) in enumerate(found):
+        row, column = divmod(slot, side)
+        cell = row * 2 // side * 2 + column * 2 // side
+        item = scene.at(cell)
+        assert (zh, en.strip("\u2581")) == (("<unk>", "<unk>") if item is None else (item.concept.zh, item.concept.en))
+        assert [spot.replace("\u2581", " ").strip() for spot in spots] == [PLACES["zh"][cell], PLACES["en"][cell]]
+
+
+def test_slots_that_are_no_square_are_refused(tokenizer):
+    reader = Reader(Encoder(tokenizer, slots=8), SEEN)
+    with pytest.raises(ValueError, match="square number of picture tokens, not 8"):
+        reader.slot_words(reader.scene(np.random.default_rng(0)))
 
 
 def reading(tokenizer):

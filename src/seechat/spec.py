@@ -6,18 +6,17 @@ from typing import Literal
 
 from seechat.foundation.strict import SpecError, nearest, read
 from seechat.training.supervised import Optimisation
-from seechat.world.questions import SKILLS
 
 Data = Literal["pairs", "roll_calls", "grids", "text", "captions", "dialogues"]
 
 
 @dataclass(frozen=True)
 class Stage:
-    """`train` is the freeze plan; `data` is pairs (contrastive), text and grids (a language expert's),
-    captions or dialogues (a stitched model's).
+    """`train` is the freeze plan; `data` is pairs (contrastive), roll calls, grids or text (a language expert's), captions or
+    dialogues (a stitched model's).
 
     `lora` is the rank of adapters on the language expert's linear layers (the plan then names `language.*lora_*`); they are merged
-    at the end. `skills` are what dialogues ask; one listed more than once is asked more often.
+    at the end.
     """
 
     name: str
@@ -25,7 +24,6 @@ class Stage:
     train: list[str]
     optimisation: Optimisation
     lora: int | None = None
-    skills: list[str] = field(default_factory=lambda: list(SKILLS))
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from seechat.foundation.seeding import rng as seeded
 from seechat.records import Picture, Record
 from seechat.world.concepts import LANGUAGES, Concept
 from seechat.world.documents import dialogue_turns
-from seechat.world.questions import CAPTIONS, SKILLS, Exchange, describe, draw_exchanges
+from seechat.world.questions import CAPTIONS, Exchange, describe, draw_exchanges
 from seechat.world.scenes import Scene, render, sample_scene
 
 See = Callable[[np.ndarray], Tensor]  # (n, h, w, 3) uint8 -> (n, p, v)
@@ -70,9 +70,8 @@ def exchanges_record(id: str, row: int, exchanges: Sequence[Exchange]) -> Record
 class Lessons:
     """What a stitched model is trained on, drawn by step from a pool: captions for alignment, dialogues for instruction."""
 
-    def __init__(self, pool: Pool, concepts: Sequence[Concept], skills: Sequence[str] = SKILLS):
-        """A skill listed more than once is asked more often."""
-        self.pool, self.concepts, self.skills = pool, concepts, tuple(skills)
+    def __init__(self, pool: Pool, concepts: Sequence[Concept]):
+        self.pool, self.concepts = pool, concepts
 
     def _row(self, rng: np.random.Generator) -> tuple[int, Scene, str]:
         row = int(rng.integers(len(self.pool.scenes)))
@@ -86,7 +85,7 @@ class Lessons:
     def exchanges(self, rng: np.random.Generator, number: int) -> tuple[int, list[Exchange]]:
         """A row and `number` exchanges (or one more) about its picture, a caption one time in eight."""
         row, scene, language = self._row(rng)
-        return row, draw_exchanges(scene, language, rng, self.concepts, self.skills, number=number)
+        return row, draw_exchanges(scene, language, rng, self.concepts, number=number)
 
     @staticmethod
     def sheet(template: Template, row: int, exchanges: Sequence[Exchange]) -> list[Segment]:

@@ -19,27 +19,27 @@ from seechat.layout import IGNORE, infilling_positions
 from seechat.records import Picture, Record, Text
 from seechat.world.concepts import LANGUAGES, Concept
 from seechat.world.documents import dialogue_turns
-from seechat.world.questions import NOTHING, PLACES, SKILLS, YES_NO, Exchange, caption, draw_exchange, draw_exchanges
+from seechat.world.questions import NOTHING, PLACES, YES_NO, Exchange, caption, draw_exchange, draw_exchanges
 from seechat.world.scenes import CELLS, GRID, Scene, sample_scene
 
 
 class Reader:
     """Draws worded scenes and writes samples for one expert.
 
-    `skills` are oversampled by being listed more than once; `largest` bounds the objects of a scene (a curriculum's dial).
+    `largest` bounds the objects of a scene (a curriculum's dial).
     """
 
-    def __init__(self, encoder: Encoder, concepts: Sequence[Concept], split: str = "train", skills: Sequence[str] = SKILLS):
-        self.encoder, self.concepts, self.split, self.skills = encoder, concepts, split, tuple(skills)
+    def __init__(self, encoder: Encoder, concepts: Sequence[Concept], split: str = "train"):
+        self.encoder, self.concepts, self.split = encoder, concepts, split
 
     def scene(self, rng: np.random.Generator, largest: int = 4) -> Scene:
         return sample_scene(rng, self.concepts, split=self.split, count=int(rng.integers(1, largest + 1)))
 
     def exchanges(self, scene: Scene, language: str, rng: np.random.Generator, number: int) -> list[Exchange]:
-        return draw_exchanges(scene, language, rng, self.concepts, self.skills, number=number)
+        return draw_exchanges(scene, language, rng, self.concepts, number=number)
 
     def exchange(self, scene: Scene, language: str, rng: np.random.Generator) -> tuple[Exchange, ...] | None:
-        return draw_exchange(scene, language, rng, self.concepts, self.skills)
+        return draw_exchange(scene, language, rng, self.concepts)
 
     def worded(self, scene: Scene, language: str, rng: np.random.Generator) -> str:
         return caption(scene, language, ("place-first", "name-first")[int(rng.integers(2))], rng)
@@ -131,10 +131,11 @@ class Reader:
             segments = template.prefix_sheet([Picture(scene)], asked) if prefix else template.causal_sample(dialogue)
         return self.encoder.sample("grid", segments)
 
-    def roll_call(self, rng: np.random.Generator, template: Template, prefix: bool, absent: int = 2) -> Sample:
+    def roll_call(self, rng: np.random.Generator, template: Template, prefix: bool, absent: int = 4) -> Sample:
         """Names and places called in front of such a grid: a name is answered by its place, or by "no", a place by what is there.
 
-        Two tokens a question: the densest lesson in matching a word to its slot. Each thing is called once, by name or by place.
+        Two tokens a question: the densest lesson in matching a word to its slot. A thing is called by name and
+        by place, so that the second answer can also be found in the first: that is easier, and comes before finding it in the slots.
         """
         scene, language = self.scene(rng), LANGUAGES[int(rng.integers(2))]
         here = {item.concept for item in scene.items}
@@ -142,10 +143,9 @@ class Reader:
         called = [(concept.name(language), YES_NO[language]["exist"][0]) for concept in others[:absent]]
         for cell, spot in enumerate(PLACES[language]):
             item = scene.at(cell)
-            if item is not None and len(scene.having(item.concept)) == 1 and rng.random() < 0.5:
+            called.append((spot, NOTHING[language] if item is None else item.concept.name(language)))
+            if item is not None and len(scene.having(item.concept)) == 1:
                 called.append((item.concept.name(language), spot))
-            else:
-                called.append((spot, NOTHING[language] if item is None else item.concept.name(language)))
         start, end = template.image
         if prefix:
             segments = [start, Segment("picture", Picture(scene)), end, control("[gMASK]"), control("<sop>")]

@@ -148,7 +148,7 @@ def text_batches(model: MultimodalModel, stage: Stage, seed: int, learned: Seque
 
 def picture_batches(model: MultimodalModel, stage: Stage, seed: int, pool: Pool, learned: Sequence[Concept]) -> Numbered:
     """Batches of captions or dialogues about the pool's pictures."""
-    lessons, encoder, prefix = Lessons(pool, learned, stage.skills), model.encoder(), model.language.end == "<eop>"
+    lessons, encoder, prefix = Lessons(pool, learned), model.encoder(), model.language.end == "<eop>"
 
     def samples(rng: np.random.Generator) -> list[Sample]:
         if stage.data == "captions":
