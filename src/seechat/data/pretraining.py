@@ -205,4 +205,3 @@ class Reader:
 def _largest(done: float) -> int:
     """How many things a scene may hold: binding is learnt on few of them first."""
     return 2 if done < 0.09 else 3 if done < 0.15 else 4
-

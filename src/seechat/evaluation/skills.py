@@ -95,7 +95,7 @@ def majority_answers(items: Sequence[Item]) -> list[str]:
 
 
 def outcomes(
-    model: MultimodalModel,
+    model: MultimodalModel | None,
     blind: MultimodalModel | None,
     items: Sequence[Item],
     see: See | None,
@@ -107,23 +107,24 @@ def outcomes(
 ) -> pd.DataFrame:
     """A row an arm and item: arm, skill, language, item, question, expected, answer, correct, tier, artist.
 
-    Without an eye (`see`) only `majority` and `oracle` can be asked. `told` holds words in place of the items' pictures: arm `ideal`.
+    `model` and `blind` are asked where they are given; without an eye (`see`) only `majority` and `oracle`. `told` holds words in place of
+    the items' pictures: arm `ideal`.
     """
-    arms = {}
-    if see is not None:
-        pool = pool_of(see, [item.scene for item in items], size=model.config.vision.image_size, artist=artist)
-        arms["model"] = put(model, items, pool)
+    arms, scenes = {}, [item.scene for item in items]
     if "majority" in controls:
         arms["majority"] = majority_answers(items)
-    if "shuffled" in controls:
-        shift = torch.roll(torch.arange(len(items)), 7)
-        arms["shuffled"] = put(model, items, replace(pool, features=pool.features[shift]))
-    if "oracle" in controls:
+    if model is not None and see is not None:
+        pool = pool_of(see, scenes, size=model.config.vision.image_size, artist=artist)
+        arms["model"] = put(model, items, pool)
+        if "shuffled" in controls:
+            shift = torch.roll(torch.arange(len(items)), 7)
+            arms["shuffled"] = put(model, items, replace(pool, features=pool.features[shift]))
+    if model is not None and "oracle" in controls:
         arms["oracle"] = put(model, items, None)
-    if told is not None:
+    if model is not None and told is not None:
         arms["ideal"] = put(model, items, told)
-    if blind is not None:
-        arms["blind"] = put(blind, items, replace(pool, blind=True))
+    if blind is not None and see is not None:
+        arms["blind"] = put(blind, items, pool_of(see, scenes, size=blind.config.vision.image_size, blind=True))
     rows = [
         {
             "arm": arm, "skill": item.skill, "language": item.language, "item": item.id, "question": item.exchanges[-1].question,

@@ -263,14 +263,20 @@ def _gather(run: Run, name: str) -> None:
             table.to_parquet(aside, index=False)
 
 
-def test(model: MultimodalModel, blind: MultimodalModel | None, *, number: int, tiers: Sequence[str] = TIERS) -> pd.DataFrame:
-    """Outcomes on the test split: the seen tier with every control, the unseen tiers, and the seen tier drawn by the other artist."""
+def test(run: Run, model: MultimodalModel) -> pd.DataFrame:
+    """Outcomes of one arm on the test split: the seen tier with every control, the unseen tiers, and the seen tier by the other artist.
+
+    A blind arm's rows are its own answers only.
+    """
     see, tables = look(model), []
-    for tier in tiers:
-        items = draw_items(concepts(tier=tier, simple=True), split="test", number=number if tier == TIERS[0] else number // 5)
-        tables.append(outcomes(model, blind, items, see, tier=tier))
-        if tier == TIERS[0] and len(tiers) > 1:
-            tables.append(outcomes(model, blind, items, see, tier=tier, artist="openmoji", controls=()))
+    own, blind = (None, model) if run.blind else (model, None)
+    for tier in TIERS:
+        seen = tier == TIERS[0]
+        items = draw_items(concepts(tier=tier, simple=True), split="test", number=run.spec.items if seen else run.spec.items // 5)
+        controls = () if run.blind else ("majority", "shuffled", "oracle")
+        tables.append(outcomes(own, blind, items, see, tier=tier, controls=controls))
+        if seen:
+            tables.append(outcomes(own, blind, items, see, tier=tier, artist="openmoji", controls=()))
     return pd.concat(tables, ignore_index=True)
 
 
