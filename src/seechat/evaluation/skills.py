@@ -1,7 +1,7 @@
 """Balanced questions about held-out pictures, put to a model and its controls.
 
 Controls: `blind` (its own run, which only ever saw a constant picture), `shuffled` (the trained model shown another item's picture),
-`oracle` (the true caption as text in place of the picture), `ideal` (a language expert's: the right words in the picture's slots).
+`oracle` (the true caption as text in place of the picture).
 """
 
 from collections.abc import Sequence
@@ -98,33 +98,35 @@ def outcomes(
     model: MultimodalModel | None,
     blind: MultimodalModel | None,
     items: Sequence[Item],
-    see: See | None,
+    see: See | Pool,
     *,
     tier: str,
     artist: str = "twemoji",
     controls: Sequence[str] = ("majority", "shuffled", "oracle"),
-    told: Pool | None = None,
 ) -> pd.DataFrame:
     """A row an arm and item: arm, skill, language, item, question, expected, answer, correct, tier, artist.
 
-    `model` and `blind` are asked where they are given; without an eye (`see`) only `majority` and `oracle`. `told` holds words in place of
-    the items' pictures: arm `ideal`.
+    `model` and `blind` are asked where they are given. `see` is the eye, or a pool that holds something for every item already.
     """
-    arms, scenes = {}, [item.scene for item in items]
+
+    def pool(of: MultimodalModel, blind: bool = False) -> Pool:
+        if isinstance(see, Pool):
+            return see
+        return pool_of(see, [item.scene for item in items], size=of.config.vision.image_size, artist=artist, blind=blind)
+
+    arms = {}
     if "majority" in controls:
         arms["majority"] = majority_answers(items)
-    if model is not None and see is not None:
-        pool = pool_of(see, scenes, size=model.config.vision.image_size, artist=artist)
-        arms["model"] = put(model, items, pool)
+    if model is not None:
+        own = pool(model)
+        arms["model"] = put(model, items, own)
         if "shuffled" in controls:
             shift = torch.roll(torch.arange(len(items)), 7)
-            arms["shuffled"] = put(model, items, replace(pool, features=pool.features[shift]))
-    if model is not None and "oracle" in controls:
-        arms["oracle"] = put(model, items, None)
-    if model is not None and told is not None:
-        arms["ideal"] = put(model, items, told)
-    if blind is not None and see is not None:
-        arms["blind"] = put(blind, items, pool_of(see, scenes, size=blind.config.vision.image_size, blind=True))
+            arms["shuffled"] = put(model, items, replace(own, features=own.features[shift]))
+        if "oracle" in controls:
+            arms["oracle"] = put(model, items, None)
+    if blind is not None:
+        arms["blind"] = put(blind, items, pool(blind, blind=True))
     rows = [
         {
             "arm": arm, "skill": item.skill, "language": item.language, "item": item.id, "question": item.exchanges[-1].question,

@@ -9,7 +9,7 @@ from seechat.evaluation.statistics import normalised, paired_difference
 from seechat.world.concepts import LANGUAGES
 from seechat.world.questions import SKILLS
 
-ARMS = ("majority", "blind", "shuffled", "model", "ideal", "oracle")
+ARMS = ("majority", "blind", "shuffled", "model", "oracle")
 DIFFERENCE = "model − blind"
 COLUMNS = ("n", *ARMS, DIFFERENCE, "low", "high", "normalised")
 ALL = "all"
