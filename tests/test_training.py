@@ -9,9 +9,9 @@ import torch
 from seechat.foundation.strict import SpecError, read
 from seechat.presets import build, experiments
 from seechat.spec import Spec, load_spec
-from seechat.training import runs
+from seechat.training import runs, stitching
 from seechat.training.freeze import apply_plan, frozen_stay
-from seechat.training.supervised import Optimisation
+from seechat.training.optimisation import Optimisation
 
 STITCH = {
     "question": "?",
@@ -46,7 +46,7 @@ def spec() -> Spec:
 def whole(tmp_path_factory, spec):
     """One run that nothing interrupts."""
     folder = tmp_path_factory.mktemp("whole")
-    return folder, runs.train(run_of(folder, spec)).state_dict()
+    return folder, stitching.train(run_of(folder, spec)).state_dict()
 
 
 def same(a: dict, b: dict) -> bool:
@@ -55,13 +55,13 @@ def same(a: dict, b: dict) -> bool:
 
 def test_the_same_spec_and_seed_give_the_same_bytes(whole, spec, tmp_path):
     folder, weights = whole
-    assert same(weights, runs.train(run_of(tmp_path, spec)).state_dict())
+    assert same(weights, stitching.train(run_of(tmp_path, spec)).state_dict())
     for name in ("steps.parquet", "validation.csv"):
         assert (folder / name).read_bytes() == (tmp_path / name).read_bytes(), name
 
 
 def test_another_seed_gives_other_weights(whole, spec, tmp_path):
-    other = runs.train(runs.of(spec, "own", 1, tmp_path, experiments()))
+    other = stitching.train(runs.of(spec, "own", 1, tmp_path, experiments()))
     assert not same(whole[1], other.state_dict())
 
 
@@ -69,7 +69,7 @@ def test_another_seed_gives_other_weights(whole, spec, tmp_path):
 def test_a_run_that_was_cut_off_goes_on_as_if_it_had_not_been(whole, spec, tmp_path, monkeypatch, stop):
     folder, weights = whole
     monkeypatch.setattr(runs, "SAVE_EVERY", 2)
-    real = runs.picture_batches
+    real = stitching.picture_batches
 
     def cut(*args):
         data = real(*args)
@@ -77,27 +77,27 @@ def test_a_run_that_was_cut_off_goes_on_as_if_it_had_not_been(whole, spec, tmp_p
         data.batch = lambda step: batch(step) if step < stop else (_ for _ in ()).throw(KeyError("cut off"))
         return data
 
-    monkeypatch.setattr(runs, "picture_batches", cut)
+    monkeypatch.setattr(stitching, "picture_batches", cut)
     with pytest.raises(KeyError, match="cut off"):
-        runs.train(run_of(tmp_path, spec))
+        stitching.train(run_of(tmp_path, spec))
     assert (tmp_path / "stage-alignment.ckpt").is_file()
-    monkeypatch.setattr(runs, "picture_batches", real)
-    assert same(weights, runs.train(run_of(tmp_path, spec)).state_dict())
+    monkeypatch.setattr(stitching, "picture_batches", real)
+    assert same(weights, stitching.train(run_of(tmp_path, spec)).state_dict())
     for name in ("steps.parquet", "validation.csv"):
         assert (folder / name).read_bytes() == (tmp_path / name).read_bytes(), name
 
 
 def test_a_finished_stage_is_not_trained_again(whole, spec, tmp_path, monkeypatch):
     folder, weights = whole
-    monkeypatch.setattr(runs, "fit", lambda *args: pytest.fail("trained again"))
-    assert same(weights, runs.train(run_of(folder, spec)).state_dict())
+    monkeypatch.setattr(stitching, "fit", lambda *args: pytest.fail("trained again"))
+    assert same(weights, stitching.train(run_of(folder, spec)).state_dict())
 
 
 def test_a_blind_run_sees_one_constant_picture(spec, tmp_path):
-    model = runs.prepare(run_of(tmp_path, spec, "blind"))
-    pool = runs.draw_pool(runs.look(model), runs.known(spec), number=5, size=32, seed=0, blind=True)
-    lessons = runs.Lessons(pool, runs.known(spec))
-    rng = runs.seeded("x")
+    model = stitching.prepare(run_of(tmp_path, spec, "blind"))
+    pool = stitching.draw_pool(stitching.look(model), runs.known(spec), number=5, size=32, seed=0, blind=True)
+    lessons = stitching.Lessons(pool, runs.known(spec))
+    rng = stitching.seeded("x")
     records = [lessons.caption(rng) for _ in range(3)]
     rows = [model.encoder().sample(r.id, s) for r in records for s in model.language.samples(model.template, r)]
     features = pool.of(model.collate([[row] for row in rows]))
@@ -138,8 +138,8 @@ def test_what_is_frozen_must_not_move():
 
 def test_alignment_moves_the_bridge_alone_and_frozen_parts_get_no_gradient(whole, spec):
     folder, _ = whole
-    start = runs.prepare(run_of(folder, spec)).state_dict()
-    after = runs.load_tensors(folder / "stage-alignment.safetensors")[0]
+    start = stitching.prepare(run_of(folder, spec)).state_dict()
+    after = stitching.load_tensors(folder / "stage-alignment.safetensors")[0]
     moved = {name.split(".")[0] for name in start if not torch.equal(start[name], after[name])}
     assert moved == {"bridge"}
 
@@ -147,8 +147,8 @@ def test_alignment_moves_the_bridge_alone_and_frozen_parts_get_no_gradient(whole
 def test_lora_trains_adapters_and_merges_them_into_the_weights(spec, tmp_path):
     stage = replace(spec.stages[1], train=["bridge.*", "language.*lora_*"], lora=2)
     run = run_of(tmp_path, replace(spec, stages=[stage]))
-    before = runs.prepare(run).state_dict()
-    after = runs.train(run).state_dict()
+    before = stitching.prepare(run).state_dict()
+    after = stitching.train(run).state_dict()
     assert before.keys() == after.keys(), "after the merge no adapter is left"
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     assert any("query_key_value.weight" in name for name in moved)

@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 
 from seechat.checkpoints import load_into, read_config
-from seechat.experts.vision import VisionConfig
+from seechat.experts.vision import VISION
 from seechat.foundation.files import CheckpointError
 from seechat.foundation.strict import nearest
 from seechat.model import ModelConfig, MultimodalModel
@@ -34,12 +34,6 @@ class System:
 SYSTEMS = {
     "seechat": System("chatglm", "linear", "chatglm", "SEEChat as its article describes it: CLIP ViT-L/14, one linear layer, ChatGLM-6B"),
     "seechat-llama": System("llama", "linear", "seechat", "the causal twin of seechat: the same picture route into a LLaMA-shaped expert"),
-}
-
-VISION = {
-    "smoke": VisionConfig(image_size=32, patch_size=8, width=32, layers=2, heads=2, intermediate=64, projection=32),
-    "laptop": VisionConfig(),
-    "paper": VisionConfig(image_size=224, patch_size=14, width=1024, layers=24, heads=16, intermediate=4096, projection=768),
 }
 
 _CHATGLM = {

@@ -1,11 +1,11 @@
 """What one experiment is: a question, a system, its stages, its arms and its seeds."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from seechat.foundation.strict import SpecError, nearest, read
-from seechat.training.supervised import Optimisation
+from seechat.training.optimisation import Optimisation
 
 Data = Literal["pairs", "roll_calls", "grids", "text", "captions", "dialogues"]
 
@@ -71,3 +71,25 @@ def arm_of(spec: Spec, name: str) -> Arm:
     if name not in spec.arms:
         raise SpecError(f"unknown arm {name!r}{nearest(name, spec.arms)}")
     return spec.arms[name]
+
+
+SMOKE = {"steps": 4, "batch": 4, "pool": 24, "items": 5, "validate": 1, "every": 2}  # what a spec shrinks to at smoke scale
+
+
+def at_scale(spec: Spec, scale: str) -> Spec:
+    """The spec at its own scale, or shrunk to `smoke`. Raises SpecError for another: its numbers would be nobody's."""
+    own, system = spec.system.split("/")
+    if scale == own:
+        return spec
+    if scale != "smoke":
+        raise SpecError(f"{spec.system}: its spec is written for {own}; it runs at {own} or smoke, not at {scale}")
+    stages = [
+        replace(stage, optimisation=replace(stage.optimisation, steps=SMOKE["steps"], batch=SMOKE["batch"])) for stage in spec.stages
+    ]
+    shrunk = {name: min(SMOKE[name], getattr(spec, name)) for name in ("pool", "items", "validate", "every")}
+    return replace(spec, system=f"smoke/{system}", stages=stages, **shrunk)
+
+
+def trainer(spec: Spec) -> str:
+    """The module whose `finish(run)` makes a run of this spec."""
+    return "seechat.training.vision" if spec.stages[0].data == "pairs" else "seechat.training.stitching"

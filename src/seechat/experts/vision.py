@@ -63,6 +63,13 @@ class VisionConfig:
         return self.layer % (self.layers + 1)
 
 
+VISION = {
+    "smoke": VisionConfig(image_size=32, patch_size=8, width=32, layers=2, heads=2, intermediate=64, projection=32),
+    "laptop": VisionConfig(),
+    "paper": VisionConfig(image_size=224, patch_size=14, width=1024, layers=24, heads=16, intermediate=4096, projection=768),
+}
+
+
 class VisionExpert(nn.Module):
     """CLIP's vision tower; parameter names are the official ones, `vision_model.…`.
 

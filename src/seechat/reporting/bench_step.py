@@ -23,7 +23,7 @@ from seechat.model import MultimodalModel
 from seechat.presets import preset
 from seechat.reporting.bench import Row
 from seechat.training.freeze import apply_plan
-from seechat.training.runs import TEXT_ROW
+from seechat.training.stitching import TEXT_ROW
 from seechat.world.concepts import TIERS, concepts
 from seechat.world.scenes import render
 from seechat.world.tokenizer import world_tokenizer

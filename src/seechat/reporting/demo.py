@@ -16,7 +16,8 @@ from seechat.model import MultimodalModel
 from seechat.presets import committed_results, experiments, load
 from seechat.reporting.page import write_page
 from seechat.spec import load_spec
-from seechat.training import runs
+from seechat.training.runs import of
+from seechat.training.stitching import look, train
 from seechat.world.concepts import TIERS, concepts
 from seechat.world.questions import SKILLS, Exchange, ask, describe
 from seechat.world.scenes import Scene, render, sample_scene
@@ -76,7 +77,7 @@ def measure(model: MultimodalModel, number: int) -> pd.DataFrame:
     """Outcomes of the model and its oracle on the first test questions of each skill and language; the blind rows are the committed
     blind run's answers to the same questions (it was trained longer than the demo trains)."""
     items = draw_items(concepts(tier=TIERS[0], simple=True), split="test", number=number, skills=SKILLS)
-    table = outcomes(model, None, items, runs.look(model), tier=TIERS[0], controls=("majority", "oracle"))
+    table = outcomes(model, None, items, look(model), tier=TIERS[0], controls=("majority", "oracle"))
     results = committed_results(SYSTEM.split("/")[1])
     blind = results[(results.arm == "blind") & (results.tier == TIERS[0]) & (results.artist == "twemoji")]
     return pd.concat([table, blind[blind.item.isin(table.item)]], ignore_index=True)
@@ -91,8 +92,8 @@ def demo(folder: Path, *, number: int = 100, show: bool = True, say: Say = print
     spec = load_spec(experiments() / "systems" / "seechat" / "demo.yaml")
     say("2. Stitching it again from the two experts: alignment (the bridge alone), then instruction (bridge and language).")
     shutil.rmtree(folder / "run", ignore_errors=True)
-    run = runs.of(spec, "own", spec.seeds[0], folder / "run", experiments(), show=show)
-    model = runs.train(run)
+    run = of(spec, "own", spec.seeds[0], folder / "run", experiments(), show=show)
+    model = train(run)
     say(f"3. {number} test questions a skill and language, on scenes of the test split (laptop scale; percent right).")
     table = results_table(measure(model, number))
     say(format_table(table))
