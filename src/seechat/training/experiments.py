@@ -20,11 +20,12 @@ CURVES = ("steps.parquet", "validation.csv", "provenance.json")
 def run_experiment(folder: Path, into: Path, *, arm: str | None, seed: int | None, commit: bool, say: Say) -> None:
     """Train and measure what is not done yet, and print. Raises SpecError for an unknown experiment or arm."""
     spec, name = load_spec(folder), "/".join(folder.resolve().parts[-2:])
+    scale = spec.system.split("/")[0]
     arms = [arm] if arm else list(spec.arms)
     for each in arms:
         arm_of(spec, each)
     for number in spec.seeds if seed is None else [seed]:
-        plans = [of(spec, each, number, into / name / each / str(number), folder.resolve().parents[1], show=True) for each in arms]
+        plans = [of(spec, each, number, into / scale / name / each / str(number), folder.resolve().parents[1], show=True) for each in arms]
         for run in plans:
             say(f"{name} · arm {run.arm_name} · seed {number}")
             run_one(run)

@@ -23,15 +23,20 @@ SAVE_EVERY = 100  # steps between resumable checkpoints
 
 @dataclass(frozen=True)
 class Run:
-    """One (spec, arm, seed) and where it lives. `experiments` is the folder that `start` names are relative to."""
+    """One (spec, arm, seed) and where it lives. `experts` is the folder that `start` names are relative to."""
 
     spec: Spec
     arm: Arm
     arm_name: str
     seed: int
     folder: Path
-    experiments: Path
+    experts: Path
     show: bool = False
+
+    def expert(self, name: str) -> Path:
+        """The weights of an expert: committed, experiments/<name>, or of a run, runs/<scale>/<name>/own/0/model."""
+        own = self.experts / name / "own" / "0" / "model"
+        return own if own.is_dir() else self.experts / name
 
     @property
     def blind(self) -> bool:
@@ -45,9 +50,9 @@ def known(spec: Spec) -> tuple[Concept, ...]:
     return tuple(c for c in simple if c.tier == TIERS[0] or (experts and c.tier == TIERS[1]))
 
 
-def of(spec: Spec, arm: str, seed: int, folder: Path, experiments: Path, *, show: bool = False) -> Run:
+def of(spec: Spec, arm: str, seed: int, folder: Path, experts: Path, *, show: bool = False) -> Run:
     """Raises SpecError for an unknown arm."""
-    return Run(spec, arm_of(spec, arm), arm, seed, folder, experiments, show)
+    return Run(spec, arm_of(spec, arm), arm, seed, folder, experts, show)
 
 
 def fit(stage: Stage, module: LightningModule, data: LightningDataModule, watchers: Sequence[Callback], folder: Path) -> None:

@@ -48,7 +48,7 @@ def prepare(run: Run) -> MultimodalModel:
     if any(stage.data in TEXT for stage in run.spec.stages):
         symbols(model.language)
     for part, folder in sorted(run.spec.start.items()):
-        checkpoints.load_into(getattr(model, part), run.experiments / folder, prefix=f"{part}.")
+        checkpoints.load_into(getattr(model, part), run.expert(folder), prefix=f"{part}.")
     return model
 
 
