@@ -67,7 +67,8 @@ def tasks(root: Path, runs: Path, scale: str) -> dict[str, Task]:
         for arm in spec.arms:
             for seed in spec.seeds:
                 name = f"{experiment}/{arm}/{seed}"
-                parameters = {"spec": experiment, "arm": arm, "seeds": [seed], "scale": scale, "runs": str(runs)}
+                parameters = {"spec": experiment, "arm": arm, "seeds": [seed], "scale": scale}
+                parameters |= {"runs": str(runs), "experts": str(runs / scale)}
                 found[name] = Task(name, root / "notebooks" / "train.ipynb", parameters, runs / scale / name, needs, (trainer(spec),), spec)
     for reading in graph.read:
         notebook = root / "notebooks" / f"{reading.notebook}.ipynb"
@@ -146,7 +147,7 @@ def sha256(path: Path) -> str:
 def key(task: Task, before: Mapping[str, Mapping[str, str]], lock: Path) -> dict[str, Any]:
     """Everything a task is made from. `before` has for each needed task its files and their digests."""
     package = Path(seechat.__file__).parent
-    told = {name: value for name, value in task.parameters.items() if name != "runs"}  # where they lie changes nothing
+    told = {name: value for name, value in task.parameters.items() if name not in ("runs", "experts")}  # where they lie changes nothing
     return {
         "code": digest(code(task.notebook)),
         "parameters": plain(told),

@@ -27,7 +27,7 @@ def train(run: Run) -> tuple[Contrastive, ContrastiveData]:
     seed_everything(run.seed)
     text = TextConfig(len(tokenizer), padding=tokenizer.pad_token_id)
     module = Contrastive(
-        ContrastiveConfig(text, vision, steps=o.steps, warmup=round(o.warmup * o.steps), lr=o.lr, weight_decay=o.weight_decay)
+        ContrastiveConfig(text, vision, steps=o.steps, warmup=max(1, round(o.warmup * o.steps)), lr=o.lr, weight_decay=o.weight_decay)
     )
     data = ContrastiveData(known(run.spec), tokenizer, vision, seed=run.seed, batch=o.batch)
     done = run.folder / f"stage-{stage.name}.safetensors"
