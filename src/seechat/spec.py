@@ -90,6 +90,12 @@ def at_scale(spec: Spec, scale: str) -> Spec:
     return replace(spec, system=f"smoke/{system}", stages=stages, **shrunk)
 
 
+def expert(experts: Path, name: str) -> Path:
+    """Where the weights of an expert are under `experts`: experiments/<name>, or of a run, runs/<scale>/<name>/own/0/model."""
+    own = experts / name / "own" / "0" / "model"
+    return own if own.is_dir() else experts / name
+
+
 def trainer(spec: Spec) -> str:
     """The module whose `finish(run)` makes a run of this spec."""
     return "seechat.training.vision" if spec.stages[0].data == "pairs" else "seechat.training.stitching"

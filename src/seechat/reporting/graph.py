@@ -19,9 +19,10 @@ import seechat
 from seechat.foundation.files import write_json
 from seechat.foundation.strict import SpecError, digest, nearest, plain, read
 from seechat.presets import SCALES
-from seechat.spec import Spec, at_scale, load_spec, trainer
+from seechat.spec import Spec, at_scale, expert, load_spec, trainer
 
 DONE = "task.json"
+WEIGHTS = "model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,10 @@ class Graph:
 
 @dataclass(frozen=True)
 class Task:
-    """One execution of a notebook. `needs` are names of tasks, `entries` the modules of seechat that it starts from."""
+    """One execution of a notebook. `needs` are names of tasks, `entries` the modules of seechat that it starts from.
+
+    A training run has its spec, and the folder of the experts that it starts from.
+    """
 
     name: str
     notebook: Path
@@ -53,6 +57,7 @@ class Task:
     needs: tuple[str, ...]
     entries: tuple[str, ...]
     spec: Spec | None = None
+    experts: Path | None = None
 
 
 def tasks(root: Path, runs: Path, scale: str) -> dict[str, Task]:
@@ -63,18 +68,24 @@ def tasks(root: Path, runs: Path, scale: str) -> dict[str, Task]:
     found: dict[str, Task] = {}
     for experiment in graph.train:
         spec = at_scale(load_spec(root / "experiments" / experiment), scale)
-        needs = _made_by(found, spec.start.values())
-        for arm in spec.arms:
-            for seed in spec.seeds:
-                name = f"{experiment}/{arm}/{seed}"
-                parameters = {"spec": experiment, "arm": arm, "seeds": [seed], "scale": scale}
-                parameters |= {"runs": str(runs), "experts": str(runs / scale)}
-                found[name] = Task(name, root / "notebooks" / "train.ipynb", parameters, runs / scale / name, needs, (trainer(spec),), spec)
+        found |= trainings(root, runs, experiment, spec, experts=runs / scale, needs=_made_by(found, spec.start.values()))
     for reading in graph.read:
         notebook = root / "notebooks" / f"{reading.notebook}.ipynb"
         needs = _made_by(found, reading.after)
         folder = runs / scale / "notebooks" / reading.notebook
         found[reading.notebook] = Task(reading.notebook, notebook, getattr(reading, scale, {}), folder, needs, imports(code(notebook)))
+    return found
+
+
+def trainings(root: Path, runs: Path, experiment: str, spec: Spec, *, experts: Path, needs: tuple[str, ...] = ()) -> dict[str, Task]:
+    """A task for every arm and seed of an experiment; `spec` is at the scale wanted, `experts` holds what it starts from."""
+    scale, found = spec.system.split("/")[0], {}
+    for arm in spec.arms:
+        for seed in spec.seeds:
+            name = f"{experiment}/{arm}/{seed}"
+            told = {"spec": experiment, "arm": arm, "seeds": [seed], "scale": scale, "runs": str(runs), "experts": str(experts)}
+            folder, entries = runs / scale / name, (trainer(spec),)
+            found[name] = Task(name, root / "notebooks" / "train.ipynb", told, folder, needs, entries, spec, experts)
     return found
 
 
@@ -154,8 +165,16 @@ def key(task: Task, before: Mapping[str, Mapping[str, str]], lock: Path) -> dict
         "spec": None if task.spec is None else digest(task.spec),
         "lock": sha256(lock),
         "source": {str(path.relative_to(package)): sha256(path) for path in closure(task.entries)},
-        "inputs": {name: digest(dict(before[name])) for name in task.needs},
+        "inputs": inputs(task, before),
     }
+
+
+def inputs(task: Task, before: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """What a task reads, by content: the weights that a training run starts from, or all that the tasks before a notebook made."""
+    if task.spec is None or task.experts is None:
+        return {name: digest(dict(before[name])) for name in task.needs}
+    folders = {name: expert(task.experts, name) / WEIGHTS for name in sorted(task.spec.start.values())}
+    return {name: sha256(path) if path.is_file() else "missing" for name, path in folders.items()}
 
 
 def recorded(task: Task) -> dict[str, Any] | None:

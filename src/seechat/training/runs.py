@@ -33,11 +33,6 @@ class Run:
     experts: Path
     show: bool = False
 
-    def expert(self, name: str) -> Path:
-        """The weights of an expert: committed, experiments/<name>, or of a run, runs/<scale>/<name>/own/0/model."""
-        own = self.experts / name / "own" / "0" / "model"
-        return own if own.is_dir() else self.experts / name
-
     @property
     def blind(self) -> bool:
         return self.arm.pictures == "constant"

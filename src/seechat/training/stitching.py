@@ -22,7 +22,7 @@ from seechat.foundation.seeding import rng as seeded
 from seechat.foundation.seeding import seed_everything
 from seechat.model import MultimodalModel
 from seechat.presets import build
-from seechat.spec import Stage
+from seechat.spec import Stage, expert
 from seechat.training.freeze import frozen_stay
 from seechat.training.lora import add_lora, merge_lora
 from seechat.training.runs import TEXT, Run, fit, known, write
@@ -48,7 +48,7 @@ def prepare(run: Run) -> MultimodalModel:
     if any(stage.data in TEXT for stage in run.spec.stages):
         symbols(model.language)
     for part, folder in sorted(run.spec.start.items()):
-        checkpoints.load_into(getattr(model, part), run.expert(folder), prefix=f"{part}.")
+        checkpoints.load_into(getattr(model, part), expert(run.experts, folder), prefix=f"{part}.")
     return model
 
 
