@@ -1,4 +1,4 @@
-"""The command line: demo, chat, run, systems, bench, doctor."""
+"""The command line: demo, chat, run, reproduce, systems, bench, doctor."""
 
 import dataclasses
 import json
@@ -63,18 +63,46 @@ def _typed() -> Any:
         yield question
 
 
+Runs = Annotated[Path, typer.Option(help="Folder of run folders.")]
+Jobs = Annotated[int, typer.Option(min=1, help="Notebooks at a time; each trains on one core.")]
+
+
 @app.command()
 def run(
     experiment: Annotated[Path, typer.Argument(help="A folder with experiment.yaml, e.g. experiments/systems/seechat.")],
-    arm: Annotated[str | None, typer.Option(help="One arm; all of them by default.")] = None,
-    seed: Annotated[int | None, typer.Option(help="One seed; all of them by default.")] = None,
-    runs: Annotated[Path, typer.Option(help="Folder of run folders.")] = Path("runs"),
+    scale: Annotated[str | None, typer.Option(help="The spec's own scale, or smoke.")] = None,
+    arms: Annotated[list[str] | None, typer.Option("--arm", help="One arm, give it again for more; all of them by default.")] = None,
+    seeds: Annotated[list[int] | None, typer.Option("--seed", help="One seed, give it again for more; all by default.")] = None,
+    jobs: Jobs = 1,
+    runs: Runs = Path("runs"),
     commit: Annotated[bool, typer.Option(help="Write the results into the experiment's folder.")] = False,
 ) -> None:
     """Train an experiment's arms and seeds (what is finished is not done again, what was cut off goes on), then measure them."""
-    from seechat.training.experiments import run_experiment
+    from seechat.reporting.experiments import run_experiment
 
-    run_experiment(experiment, runs, arm=arm, seed=seed, commit=commit, say=typer.echo)
+    run_experiment(experiment, runs, scale=scale, arms=arms or [], seeds=seeds or [], jobs=jobs, commit=commit, say=typer.echo)
+
+
+@app.command()
+def reproduce(
+    scale: Annotated[str, typer.Option(help="smoke (minutes, numbers without meaning) or laptop.")] = "laptop",
+    only: Annotated[list[str] | None, typer.Option(help="A task, or the beginning of its name, with all it needs; again for more.")] = None,
+    jobs: Jobs = 2,
+    runs: Runs = Path("runs"),
+    dry: Annotated[bool, typer.Option("--dry-run", help="Only say what would run, and why.")] = False,
+) -> None:
+    """Execute every notebook of experiments/pipeline.yaml that is not made yet, or made from something that changed since."""
+    from seechat.foundation.provenance import checkout
+    from seechat.reporting.graph import tasks
+    from seechat.reporting.reproduce import chosen, walk
+
+    root = checkout()
+    if root is None:
+        raise ValueError("seechat was not installed from its repository: clone it, `pip install -e .`, and work there")
+    done = walk(chosen(tasks(root, runs.resolve(), scale), only or []), root=root, jobs=jobs, say=typer.echo, dry=dry)
+    typer.echo(f"{len(done.made)} {'to make' if dry else 'made'}, {len(done.skipped)} unchanged, {len(done.failed)} failed")
+    if done.failed:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -7,19 +7,18 @@ each blank continued at the blank's own position; `continuation`, an empty conte
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
 
 from seechat.data.batches import Encoder, Sample
 from seechat.data.pool import Pool
-from seechat.data.templates import TEMPLATES, Segment, Template, control, spaced, text
+from seechat.data.templates import TEMPLATES, Template, control, spaced, text
 from seechat.layout import IGNORE, infilling_positions
 from seechat.records import Picture, Record, Text
 from seechat.world.concepts import LANGUAGES, Concept
 from seechat.world.documents import dialogue_turns
-from seechat.world.questions import NOTHING, PLACES, YES_NO, Exchange, caption, draw_exchange, draw_exchanges
+from seechat.world.questions import PLACES, Exchange, caption, draw_exchange, draw_exchanges, roll_call
 from seechat.world.scenes import CELLS, GRID, Scene, sample_scene
 
 
@@ -131,31 +130,11 @@ class Reader:
             segments = template.prefix_sheet([Picture(scene)], asked) if prefix else template.causal_sample(dialogue)
         return self.encoder.sample("grid", segments)
 
-    def roll_call(self, rng: np.random.Generator, template: Template, prefix: bool, absent: int = 4) -> Sample:
-        """Names and places called in front of such a grid: a name is answered by its place, or by "no", a place by what is there.
-
-        Two tokens a question: the densest lesson in matching a word to its slot. A thing is called by name and
-        by place, so that the second answer can also be found in the first: that is easier, and comes before finding it in the slots.
-        """
+    def roll_call(self, rng: np.random.Generator, template: Template, prefix: bool) -> Sample:
+        """Names and places called in front of such a grid (`questions.roll_call`)."""
         scene, language = self.scene(rng), LANGUAGES[int(rng.integers(2))]
-        here = {item.concept for item in scene.items}
-        others = [c for i in rng.permutation(len(self.concepts))[: absent + CELLS] if (c := self.concepts[i]) not in here]
-        called = [(concept.name(language), YES_NO[language]["exist"][0]) for concept in others[:absent]]
-        for cell, spot in enumerate(PLACES[language]):
-            item = scene.at(cell)
-            called.append((spot, NOTHING[language] if item is None else item.concept.name(language)))
-            if item is not None and len(scene.having(item.concept)) == 1:
-                called.append((item.concept.name(language), spot))
-        start, end = template.image
-        if prefix:
-            segments = [start, Segment("picture", Picture(scene)), end, control("[gMASK]"), control("<sop>")]
-            segments = [replace(s, context=s.value != "<sop>") for s in segments]
-        else:
-            segments = [control("<s>"), start, Segment("picture", Picture(scene)), end]
-        for i in rng.permutation(len(called)):
-            call, answer = called[i]
-            segments += [text(spaced(call)), text(spaced(answer), supervised=True)]
-        return self.encoder.sample("roll_call", segments)
+        calls = roll_call(scene, language, rng, self.concepts)
+        return self.encoder.sample("roll_call", template.roll_call([Picture(scene)], calls, prefix))
 
     def slot_words(self, scene: Scene) -> np.ndarray:
         """(q, 4) ids of the words that an ideal bridge would say at once in each of the q slots: name and place, zh and en.

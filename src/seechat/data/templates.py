@@ -87,6 +87,14 @@ class Template:
             segments += [text(spaced(answer), supervised=True), control("<eop>", supervised=True)]
         return segments
 
+    def roll_call(self, opening: Sequence[Part], calls: Sequence[tuple[str, str]], prefix: bool) -> list[Segment]:
+        """Words called after the opening, each with its answer, which is supervised; as a document of ChatGLM, or a causal expert's."""
+        segments = self._parts(opening)
+        segments = [*_context(segments), control("[gMASK]", context=True), control("<sop>")] if prefix else [control("<s>"), *segments]
+        for call, answer in calls:
+            segments += [text(spaced(call)), text(spaced(answer), supervised=True)]
+        return segments
+
     def causal_sample(self, record: Record) -> list[Segment]:
         """A causal expert's sample: the whole dialogue or document."""
         if record.turns[0].role == "document":

@@ -228,6 +228,26 @@ def draw_exchanges(
     return found
 
 
+def roll_call(
+    scene: Scene, language: str, rng: np.random.Generator, concepts: Sequence[Concept], absent: int = 4
+) -> list[tuple[str, str]]:
+    """Names and places called in random order: a name is answered by its place, or "no" if it is absent, a place by what is there.
+
+    Two tokens a question: the densest lesson in matching a word to a place of the picture. Names that stand twice are not called. A thing
+    is called by name and by place, so that the second answer can also be found in the first: that is easier, and comes before finding
+    it in the picture.
+    """
+    here = {item.concept for item in scene.items}
+    others = [c for i in rng.permutation(len(concepts))[: absent + CELLS] if (c := concepts[i]) not in here]
+    calls = [(concept.name(language), YES_NO[language]["exist"][0]) for concept in others[:absent]]
+    for cell, spot in enumerate(PLACES[language]):
+        item = scene.at(cell)
+        calls.append((spot, NOTHING[language] if item is None else item.concept.name(language)))
+        if item is not None and len(scene.having(item.concept)) == 1:
+            calls.append((item.concept.name(language), spot))
+    return [calls[i] for i in rng.permutation(len(calls))]
+
+
 def _neighbour(item: Item, dr: int, dc: int) -> int | None:
     row, column = item.row + dr, item.column + dc
     return row * GRID + column if 0 <= row < GRID and 0 <= column < GRID else None

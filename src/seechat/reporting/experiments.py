@@ -1,0 +1,86 @@
+"""Run a whole experiment: its arms and seeds as executions of train.ipynb, then one table of them, and, when asked, what is committed."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from seechat.evaluation.table import format_table, results_table
+from seechat.foundation.files import atomic_write, write_csv
+from seechat.foundation.strict import SpecError
+from seechat.reporting.graph import Task, tasks, trainings
+from seechat.reporting.reproduce import Say, chosen, walk
+from seechat.spec import arm_of, at_scale, load_spec
+
+CURVES = ("steps.parquet", "validation.csv", "provenance.json")
+
+
+def run_experiment(
+    folder: Path, runs: Path, *, scale: str | None, arms: Sequence[str], seeds: Sequence[int], jobs: int, commit: bool, say: Say
+) -> None:
+    """Train and measure what is not done yet, and print. At its own scale an experiment starts from the committed experts, at `smoke` from
+    smoke's own, which are made first.
+
+    Raises SpecError for an unknown experiment, scale, arm or seed, NotebookError where a run failed.
+    """
+    spec, root, name = load_spec(folder), folder.resolve().parents[2], "/".join(folder.resolve().parts[-2:])
+    for arm in arms:
+        arm_of(spec, arm)
+    if strange := set(seeds) - set(spec.seeds):
+        raise SpecError(f"{name}: seed {min(strange)} is not one of its seeds, {spec.seeds}")
+    own = spec.system.split("/")[0]
+    scaled, runs = at_scale(spec, scale or own), runs.resolve()
+    wanted = [f"{name}/{arm}/{seed}" for seed in seeds or spec.seeds for arm in arms or spec.arms]
+    if scale in (None, own):
+        made = trainings(root, runs, name, scaled, experts=root / "experiments")
+        made = {each: made[each] for each in wanted}
+    else:
+        made = chosen(tasks(root, runs, scale or own), wanted)
+    if failed := walk(made, root=root, jobs=jobs, say=say).failed:
+        raise SpecError("; ".join(failed.values()))
+    for seed in seeds or spec.seeds:
+        plans = [made[each] for each in wanted if each.endswith(f"/{seed}")]
+        report(plans, say)
+        if commit and seed == spec.seeds[0]:
+            keep(plans, folder)
+
+
+def report(plans: Sequence[Task], say: Say) -> None:
+    """Print the arms side by side, a table a tier and artist; of an expert its metrics too."""
+    table = together(plans, "outcomes.parquet")
+    spec = plans[0].spec
+    assert spec is not None
+    if table is not None:
+        for (tier, artist), rows in table.groupby(["tier", "artist"], sort=False):
+            say(f"\n{spec.system.split('/')[0]} scale · {spec.system} · tier {tier} · artist {artist} · percent right")
+            say(format_table(results_table(rows)))
+    metrics = together(plans, "metrics.csv")
+    assert metrics is not None
+    rest = metrics[~metrics.metric.str.startswith("accuracy/")]
+    if len(rest):
+        say(rest.to_string(index=False))
+
+
+def together(plans: Sequence[Task], name: str) -> pd.DataFrame | None:
+    """One table of all arms, or None where no arm has it."""
+    read = pd.read_csv if name.endswith("csv") else pd.read_parquet
+    found = [read(plan.folder / name) for plan in plans if (plan.folder / name).is_file()]
+    return pd.concat(found, ignore_index=True) if found else None
+
+
+def keep(plans: Sequence[Task], folder: Path) -> None:
+    """Copy what is committed of an experiment: weights and curves of its first arm, answers and metrics of all."""
+    first = plans[0]
+    for path in sorted((first.folder / "model").iterdir()):
+        shutil.copyfile(path, folder / path.name)
+    for name in CURVES:
+        if (first.folder / name).is_file():
+            shutil.copyfile(first.folder / name, folder / name)
+    for name in ("outcomes.parquet", "metrics.csv"):
+        table = together(plans, name)
+        if table is not None and name.endswith("csv"):
+            write_csv(folder / name, table)
+        elif table is not None:
+            with atomic_write(folder / name) as aside:
+                table.to_parquet(aside, index=False)
