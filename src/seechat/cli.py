@@ -1,4 +1,4 @@
-"""The command line: demo, chat, run, reproduce, systems, bench, doctor."""
+"""The command line: demo, chat, run, reproduce, list, check, systems, bench, doctor."""
 
 import dataclasses
 import json
@@ -102,6 +102,31 @@ def reproduce(
     done = walk(chosen(tasks(root, runs.resolve(), scale), only or []), root=root, jobs=jobs, say=typer.echo, dry=dry)
     typer.echo(f"{len(done.made)} {'to make' if dry else 'made'}, {len(done.skipped)} unchanged, {len(done.failed)} failed")
     if done.failed:
+        raise typer.Exit(1)
+
+
+@app.command("list")
+def list_runs(runs: Runs = Path("runs"), as_json: Json = False) -> None:
+    """Every committed result and every run with its provenance; a + after the commit says that the code was changed after it."""
+    from seechat.presets import experiments
+    from seechat.reporting.experiments import listing
+
+    rows = listing(experiments().parent, runs)
+    typer.echo(rows.to_json(orient="records", force_ascii=False, indent=1) if as_json else rows.to_string(index=False))
+
+
+@app.command()
+def check(runs: Runs = Path("runs"), scale: Annotated[str, typer.Option(help="Of the runs to compare.")] = "laptop") -> None:
+    """Derive every committed figure, table and number again, and say what drifted, by how much, and the likely cause."""
+    from seechat.presets import experiments
+    from seechat.reporting.drift import check as derive
+
+    drifted = 0
+    for finding in derive(experiments().parent, runs, scale):
+        typer.echo(str(finding))
+        drifted += not finding.ok
+    if drifted:
+        typer.echo(f"{drifted} drifted", err=True)
         raise typer.Exit(1)
 
 

@@ -1,5 +1,6 @@
 """Run a whole experiment: its arms and seeds as executions of train.ipynb, then one table of them, and, when asked, what is committed."""
 
+import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -84,3 +85,19 @@ def keep(plans: Sequence[Task], folder: Path) -> None:
         elif table is not None:
             with atomic_write(folder / name) as aside:
                 table.to_parquet(aside, index=False)
+
+
+def listing(root: Path, runs: Path) -> pd.DataFrame:
+    """Where every committed result and every run came from, a row each."""
+    rows = []
+    for place, paths in (("committed", (root / "experiments").glob("*/*/provenance.json")), ("run", runs.glob("**/provenance.json"))):
+        for path in sorted(paths):
+            made = json.loads(path.read_text(encoding="utf-8"))
+            base = root / "experiments" if place == "committed" else runs
+            rows.append({
+                "name": str(path.parent.relative_to(base)), "kind": place, "seeds": " ".join(map(str, made["seeds"] or [])),
+                "commit": (made["commit"] or "–")[:8] + ("+" if made["dirty"] else ""), "lock": (made["lock"] or "–")[:8],
+                "spec": (made["spec"] or "–")[:8], "cpu": made["machine"]["cpu"], "gpus": " ".join(made["machine"]["gpus"] or []) or "–",
+                "threads": made["machine"]["threads"], "torch": made["packages"]["torch"], "minutes": made["timing"]["minutes"],
+            })  # fmt: skip
+    return pd.DataFrame(rows)
