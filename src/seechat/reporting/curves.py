@@ -1,4 +1,4 @@
-"""The figures that every experiment has, from its committed tables; imports no torch. `python -m seechat.reporting.curves` draws them all."""
+"""Figures every experiment has, from its tables; imports no torch. `python -m seechat.reporting.curves` draws them all."""
 
 from pathlib import Path
 
