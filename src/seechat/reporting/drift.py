@@ -20,6 +20,7 @@ from seechat.foundation.strict import digest
 from seechat.reporting import cards, readme
 from seechat.reporting.curves import FIGURES, draw
 from seechat.spec import load_spec
+from seechat.training.runs import metrics as shares
 
 NUMBER = re.compile(r"[-+−]?\d[\d,]*\.?\d*")
 SHARES = "accuracy/"  # metrics that are shares of n questions
@@ -79,10 +80,9 @@ def metrics(folder: Path, name: str) -> Finding:
     committed = committed[committed.metric.str.startswith(SHARES)]
     if not path.is_file():
         return Finding(f"{name}: metrics.csv", committed.empty, "no answers to derive it from")
-    table = pd.read_parquet(path)
-    table["metric"] = SHARES + table.tier + "/" + table.artist
-    derived = table.groupby(["arm", "metric", "skill", "language"]).correct.mean().rename("derived")
-    both = committed.set_index(["arm", "metric", "skill", "language"]).value.to_frame().join(derived, how="outer")
+    table, keys = pd.read_parquet(path), ["arm", "metric", "skill", "language"]
+    derived = shares(table, seed=0).set_index(keys).value.rename("derived")
+    both = committed.set_index(keys).value.to_frame().join(derived, how="outer")
     gap = (both.value - both.derived).abs()
     off = gap[~(gap < 1e-8)]  # NaN, where one of them lacks the row, is off too
     if off.empty:

@@ -23,7 +23,7 @@ def run_experiment(
     """Train and measure what is not done yet, and print. At its own scale an experiment starts from the committed experts, at `smoke` from
     smoke's own, which are made first.
 
-    Raises SpecError for an unknown experiment, scale, arm or seed, NotebookError where a run failed.
+    Raises SpecError for an unknown experiment, scale, arm or seed, and where a run failed.
     """
     spec, root, name = load_spec(folder), folder.resolve().parents[2], "/".join(folder.resolve().parts[-2:])
     for arm in arms:
@@ -31,13 +31,14 @@ def run_experiment(
     if strange := set(seeds) - set(spec.seeds):
         raise SpecError(f"{name}: seed {min(strange)} is not one of its seeds, {spec.seeds}")
     own = spec.system.split("/")[0]
-    scaled, runs = at_scale(spec, scale or own), runs.resolve()
+    scale = scale or own
+    scaled, runs = at_scale(spec, scale), runs.resolve()
     wanted = [f"{name}/{arm}/{seed}" for seed in seeds or spec.seeds for arm in arms or spec.arms]
-    if scale in (None, own):
+    if scale == own:
         made = trainings(root, runs, name, scaled, experts=root / "experiments")
         made = {each: made[each] for each in wanted}
     else:
-        made = chosen(tasks(root, runs, scale or own), wanted)
+        made = chosen(tasks(root, runs, scale), wanted)
     if failed := walk(made, root=root, jobs=jobs, say=say).failed:
         raise SpecError("; ".join(failed.values()))
     for seed in seeds or spec.seeds:

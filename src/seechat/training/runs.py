@@ -84,7 +84,7 @@ def metrics(table: pd.DataFrame, seed: int) -> pd.DataFrame:
 
 
 def write(run: Run, table: pd.DataFrame, more: pd.DataFrame | None = None) -> None:
-    """The answers and the metrics of a run (and `more` rows of them); the metrics last, as they say that the run is done."""
+    """The answers and the metrics of a run (and `more` rows of them)."""
     with atomic_write(run.folder / "outcomes.parquet") as aside:
         table.to_parquet(aside, index=False)
     told = metrics(table, run.seed)

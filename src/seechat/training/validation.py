@@ -11,7 +11,7 @@ from lightning import Callback, LightningModule, Trainer
 
 from seechat.data.pool import Pool, exchanges_record
 from seechat.evaluation.metrics import CaptionBLEU, CaptionCIDEr, SkillAccuracy
-from seechat.evaluation.skills import NAMING, Item, put
+from seechat.evaluation.skills import NAMING, Item, put, told
 from seechat.model import MultimodalModel
 from seechat.training.freeze import apply_plan
 from seechat.world.questions import CAPTIONS, SKILLS, describe
@@ -87,8 +87,6 @@ def _rows(pool: Pool | None, rows: range) -> Pool | None:
 
 def loss(model: MultimodalModel, items: Sequence[Item], pool: Pool | None) -> torch.Tensor:
     """Mean nats a supervised token over the items' own samples."""
-    from seechat.evaluation.skills import told
-
     encoder, samples = model.encoder(), []
     for row, item in enumerate(items):
         record = exchanges_record(f"val-{row}", row, item.exchanges)

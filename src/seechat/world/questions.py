@@ -209,22 +209,20 @@ def ask(scene: Scene, skill: str, language: str, rng: np.random.Generator, conce
     return Exchange("what", language, first, name), Exchange("follow_up", language, second, answer)
 
 
-def draw_exchange(
-    scene: Scene, language: str, rng: np.random.Generator, concepts: Sequence[Concept], skills: Sequence[str] = SKILLS
-) -> tuple[Exchange, ...] | None:
+def draw_exchange(scene: Scene, language: str, rng: np.random.Generator, concepts: Sequence[Concept]) -> tuple[Exchange, ...] | None:
     """A question of any of the skills, or, one time in eight, for a caption; None where the scene has no such question."""
     if rng.random() < 1 / 8:
         return (describe(scene, language, list(CAPTIONS)[int(rng.integers(len(CAPTIONS)))]),)
-    return ask(scene, skills[int(rng.integers(len(skills)))], language, rng, concepts)
+    return ask(scene, SKILLS[int(rng.integers(len(SKILLS)))], language, rng, concepts)
 
 
 def draw_exchanges(
-    scene: Scene, language: str, rng: np.random.Generator, concepts: Sequence[Concept], skills: Sequence[str] = SKILLS, *, number: int
+    scene: Scene, language: str, rng: np.random.Generator, concepts: Sequence[Concept], *, number: int
 ) -> list[Exchange]:
     """`number` exchanges (or one more) about one scene, follow-ups right after what they follow."""
     found: list[Exchange] = []
     while len(found) < number:
-        found += draw_exchange(scene, language, rng, concepts, skills) or ()
+        found += draw_exchange(scene, language, rng, concepts) or ()
     return found
 
 
