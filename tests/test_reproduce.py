@@ -10,6 +10,7 @@ from seechat.foundation.strict import SpecError
 from seechat.presets import experiments
 from seechat.reporting import graph
 from seechat.reporting.execution import NotebookError, checked, execute, exercise
+from seechat.reporting.experiments import run_experiment
 from seechat.reporting.graph import Task, changed, closure, imports, key, tasks
 from seechat.reporting.reproduce import chosen, walk
 from seechat.spec import at_scale, load_spec
@@ -134,6 +135,13 @@ def test_only_takes_what_is_needed_too():
     assert list(chosen(found, [])) == list(found)
     with pytest.raises(SpecError, match="nothing in the graph is called 'experts/clop', did you mean"):
         chosen(found, ["experts/clop"])
+
+
+def test_results_of_smoke_are_never_committed(tmp_path):
+    folder = ROOT / "experiments" / "systems" / "seechat"
+    with pytest.raises(SpecError, match="results of smoke are not committed, only those of laptop"):
+        run_experiment(folder, tmp_path, scale="smoke", arms=[], seeds=[], jobs=1, commit=True, say=print)
+    assert not list(tmp_path.iterdir())
 
 
 # ---- walking ----------------------------------------------------------------------------------------------------------------

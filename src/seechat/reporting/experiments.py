@@ -23,7 +23,7 @@ def run_experiment(
     """Train and measure what is not done yet, and print. At its own scale an experiment starts from the committed experts, at `smoke` from
     smoke's own, which are made first.
 
-    Raises SpecError for an unknown experiment, scale, arm or seed, and where a run failed.
+    Raises SpecError for an unknown experiment, scale, arm or seed, where a run failed, and for committing another scale's results.
     """
     spec, root, name = load_spec(folder), folder.resolve().parents[2], "/".join(folder.resolve().parts[-2:])
     for arm in arms:
@@ -32,6 +32,8 @@ def run_experiment(
         raise SpecError(f"{name}: seed {min(strange)} is not one of its seeds, {spec.seeds}")
     own = spec.system.split("/")[0]
     scale = scale or own
+    if commit and scale != own:
+        raise SpecError(f"{name}: results of {scale} are not committed, only those of {own}; leave out --commit or --scale")
     scaled, runs = at_scale(spec, scale), runs.resolve()
     wanted = [f"{name}/{arm}/{seed}" for seed in seeds or spec.seeds for arm in arms or spec.arms]
     if scale == own:
