@@ -16,7 +16,7 @@ from seechat.foundation.seeding import rng as seeded
 from seechat.records import Picture, Record
 from seechat.world.concepts import LANGUAGES, Concept
 from seechat.world.documents import dialogue_turns
-from seechat.world.questions import CAPTIONS, Exchange, describe, draw_exchanges
+from seechat.world.questions import CAPTIONS, Exchange, describe, draw_exchanges, roll_call
 from seechat.world.scenes import Scene, render, sample_scene
 
 See = Callable[[np.ndarray], Tensor]  # (n, h, w, 3) uint8 -> (n, p, v)
@@ -91,6 +91,11 @@ class Lessons:
     def sheet(template: Template, row: int, exchanges: Sequence[Exchange]) -> list[Segment]:
         """Many questions about one picture as one document of ChatGLM."""
         return template.prefix_sheet([Picture(row)], [(e.question, e.answer) for e in exchanges])
+
+    def roll_call(self, rng: np.random.Generator, template: Template, prefix: bool) -> tuple[str, list[Segment]]:
+        """Names and places called in front of a picture: an id, and the document (`questions.roll_call`)."""
+        row, scene, language = self._row(rng)
+        return f"roll_call-{row}", template.roll_call([Picture(row)], roll_call(scene, language, rng, self.concepts), prefix)
 
     def dialogue(self, rng: np.random.Generator, number: int = 1) -> Record:
         row, exchanges = self.exchanges(rng, number)

