@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,8 @@ from seechat.foundation.strict import plain
 if TYPE_CHECKING:  # so that readers of tables import no torch
     import pandas as pd
     import torch
+
+NO_ROOM = 64 * 1024  # bytes: a disk with less is full
 
 
 class CheckpointError(ValueError):
@@ -46,9 +49,10 @@ def atomic_write(path: Path | str) -> Iterator[Path]:
         _sync(aside, os.O_RDWR)
         os.replace(aside, path)
     except BaseException as error:
+        none_left = isinstance(error, Exception) and shutil.disk_usage(path.parent).free < NO_ROOM
         aside.unlink(missing_ok=True)
         full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
-        if full or os.strerror(errno.ENOSPC) in str(error):  # safetensors has no errno
+        if full or none_left:  # torch and safetensors name no errno
             raise DiskFullError(f"{path}: the disk is full, nothing was written") from error
         raise
     if os.name == "posix":

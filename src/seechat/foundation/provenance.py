@@ -1,6 +1,7 @@
 """What made this: commit, lock, spec, seeds, packages, machine, minutes."""
 
 import hashlib
+import json
 import os
 import platform
 import subprocess
@@ -12,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from seechat.foundation.files import write_json
 from seechat.foundation.strict import digest
 
 PACKAGES = ("torch", "transformers", "lightning", "torchmetrics", "tokenizers", "safetensors", "numpy", "pandas")
@@ -19,17 +21,15 @@ CODE = ("src", "notebooks/*.ipynb", "pyproject.toml", "requirements.lock")  # wh
 
 
 def provenance(
-    spec: Any = None, seeds: Sequence[int] | None = None, *, started: float | None = None, **extra: Any
+    spec: Any = None, seeds: Sequence[int] | None = None, *, minutes: float | None = None, **extra: Any
 ) -> dict[str, Any]:
     """Where a result comes from, as JSON can hold it; no path and no host name. Only `timing` differs from run to run.
 
-    spec: a dataclass or mapping, kept as its digest. started: `time.time()` when the work began. extra: other entries.
+    spec: a dataclass or mapping, kept as its digest. minutes: how long the work took (`Clock`). extra: other entries.
     `commit`, `dirty` and `lock` are None outside a checkout; `gpus` and `threads` are None where torch was not used.
     """
     root = checkout()
     lock = root / "requirements.lock" if root else None
-    now = time.time()
-    begun = datetime.fromtimestamp(now if started is None else started, UTC)
     return {
         "commit": _git(root, "rev-parse", "--verify", "HEAD"),
         "dirty": None if (changed := _git(root, "status", "--porcelain", "--", *CODE)) is None else bool(changed),
@@ -41,10 +41,26 @@ def provenance(
         "machine": machine(),
         **extra,
         "timing": {
-            "started": begun.isoformat(timespec="seconds"),
-            "minutes": None if started is None else round((now - started) / 60, 2),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "minutes": None if minutes is None else round(minutes, 2),
         },
     }
+
+
+class Clock:
+    """The time that work on a folder took, in all the processes that did a part of it. `save` writes clock.json."""
+
+    def __init__(self, folder: Path):
+        self.path = folder / "clock.json"
+        self._before = json.loads(self.path.read_text(encoding="utf-8"))["minutes"] if self.path.is_file() else 0.0
+        self._begun = time.monotonic()
+
+    @property
+    def minutes(self) -> float:
+        return self._before + (time.monotonic() - self._begun) / 60
+
+    def save(self) -> None:
+        write_json(self.path, {"minutes": self.minutes})
 
 
 def machine() -> dict[str, Any]:

@@ -54,6 +54,36 @@ def loss(data: pd.DataFrame) -> Figure:
     return figure
 
 
+def band(steps: pd.DataFrame, points: int = 100) -> pd.DataFrame:
+    """stage, step, low, high: between which the middle nine tenths of the losses lie in each hundredth of a stage."""
+    parts = []
+    for stage, own in steps.groupby("stage", sort=False):
+        part = (own.step.rank(method="first") - 1) * points // len(own)
+        within = own.groupby(part)
+        parts.append(pd.DataFrame({
+            "stage": stage, "step": within.step.max(), "low": within.loss.quantile(0.05), "high": within.loss.quantile(0.95),
+        }))  # fmt: skip
+    return pd.concat(parts).reset_index(drop=True)
+
+
+def on_track(own: pd.DataFrame, committed: pd.DataFrame | None) -> Figure:
+    """A run's loss over the band of the committed run of the same spec: a reader's "am I on track?". The titles count the points inside.
+
+    own: steps.parquet of one seed; committed: the experiment's, or None where there is none at this scale.
+    """
+    data = smooth(own)
+    figure = loss(data)
+    if committed is None:
+        return figure
+    between = data.merge(band(committed), on=["stage", "step"])
+    for axis, stage in zip(figure.axes, dict.fromkeys(data.stage), strict=True):
+        part = between[between.stage == stage]
+        axis.fill_between(part.step, part.low, part.high, color=PALETTE["sky"], alpha=0.4, linewidth=0)
+        inside = int(part.loss.between(part.low, part.high).sum())
+        axis.set_title(f"{stage}: {inside} of {len(part)} inside")
+    return figure
+
+
 def shares(outcomes: pd.DataFrame) -> pd.DataFrame:
     """language, skill, arm, percent: of the first tier and artist in the table."""
     first = outcomes[(outcomes.tier == outcomes.tier.iloc[0]) & (outcomes.artist == outcomes.artist.iloc[0])]

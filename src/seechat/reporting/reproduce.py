@@ -14,7 +14,7 @@ from seechat.reporting.graph import Task, changed, key, record, recorded
 
 Say = Callable[[str], None]
 BEGUN = "begun.json"
-UNSTABLE = ("executed.ipynb", "provenance.json", "log.txt", BEGUN)  # what holds a clock
+UNSTABLE = ("executed.ipynb", "provenance.json", "clock.json", "log.txt", BEGUN)  # what holds a clock
 
 
 @dataclass
@@ -98,5 +98,7 @@ def make(task: Task, own: Mapping[str, Any], root: Path) -> dict[str, str]:
     if not (begun.is_file() and begun.read_text(encoding="utf-8").strip() == f'"{mark}"'):
         shutil.rmtree(task.folder, ignore_errors=True)
         write_json(begun, mark)
+    for left in task.folder.rglob(".*"):  # of a write that was killed
+        left.unlink()
     execute(task.notebook, task.folder / "executed.ipynb", task.parameters, cwd=root / "notebooks")
     return record(task, own, UNSTABLE)

@@ -6,14 +6,16 @@ runs/<scale>/<experiment>/<arm>/<seed>/
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 from lightning import Callback, LightningDataModule, LightningModule, Trainer
+from torch import Tensor
 
-from seechat.foundation.files import atomic_write, write_csv
+from seechat.foundation.files import atomic_write, load_tensors, save_tensors, write_csv, write_json
+from seechat.foundation.provenance import Clock, provenance
 from seechat.spec import Arm, Spec, Stage, arm_of
 from seechat.world.concepts import TIERS, Concept, concepts
 
@@ -51,27 +53,46 @@ def of(spec: Spec, arm: str, seed: int, folder: Path, experts: Path, *, show: bo
 
 
 def fit(stage: Stage, module: LightningModule, data: LightningDataModule, watchers: Sequence[Callback], folder: Path) -> None:
-    """Train for the stage's steps, from the last checkpoint where there is one."""
+    """Train for the stage's steps, from the last checkpoint where there is one; the time it took goes on the run's clock."""
+    clock = Clock(folder)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # no lines about devices and loggers
-    saver = _Saver(folder / f"stage-{stage.name}.ckpt")
+    saver = _Saver(folder / f"stage-{stage.name}.ckpt", clock)
     trainer = Trainer(
         max_steps=stage.optimisation.steps, accelerator="auto", devices=1, gradient_clip_val=stage.optimisation.clip, logger=False,
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, callbacks=[*watchers, saver],
         use_distributed_sampler=False,
     )  # fmt: skip
     trainer.fit(module, datamodule=data, ckpt_path=str(saver.path) if saver.path.is_file() else None, weights_only=True)
+    clock.save()
+
+
+def trained(folder: Path, stage: Stage) -> dict[str, Tensor] | None:
+    """The weights of a stage that is finished in this folder."""
+    done = folder / f"stage-{stage.name}.safetensors"
+    if not done.is_file():
+        return None
+    done.with_suffix(".ckpt").unlink(missing_ok=True)
+    return load_tensors(done)[0]
+
+
+def finished(folder: Path, stage: Stage, weights: Mapping[str, Tensor]) -> None:
+    """Keep a stage's last weights, which say that it is finished: everything else of it is written before."""
+    done = folder / f"stage-{stage.name}.safetensors"
+    save_tensors(done, weights)
+    done.with_suffix(".ckpt").unlink(missing_ok=True)
 
 
 class _Saver(Callback):
     """A resumable checkpoint every so many steps: written aside, then renamed."""
 
-    def __init__(self, path: Path):
-        self.path = path
+    def __init__(self, path: Path, clock: Clock):
+        self.path, self.clock = path, clock
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, outputs: object, batch: object, batch_idx: int) -> None:
         if trainer.global_step % SAVE_EVERY == 0 and trainer.global_step < trainer.max_steps:
             with atomic_write(self.path) as aside:
                 trainer.save_checkpoint(aside, weights_only=False)
+            self.clock.save()
 
 
 def metrics(table: pd.DataFrame, seed: int) -> pd.DataFrame:
@@ -81,6 +102,12 @@ def metrics(table: pd.DataFrame, seed: int) -> pd.DataFrame:
         "arm": groups.arm, "seed": seed, "split": "test", "metric": "accuracy/" + groups.tier + "/" + groups.artist,
         "skill": groups.skill, "language": groups.language, "value": groups["mean"], "n": groups["size"],
     })  # fmt: skip
+
+
+def signed(run: Run) -> None:
+    """Write where the run's weights come from; its minutes are those of training, over all the processes that did a part of it."""
+    minutes = Clock(run.folder).minutes
+    write_json(run.folder / "provenance.json", provenance(run.spec, [run.seed], minutes=minutes, arm=run.arm_name))
 
 
 def write(run: Run, table: pd.DataFrame, more: pd.DataFrame | None = None) -> None:

@@ -1,6 +1,5 @@
 """The run of anything that reads tokens: a language expert alone, or a stitched system. Stages in order, then the test questions."""
 
-import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -16,8 +15,7 @@ from seechat.evaluation.binding import nonce_binding
 from seechat.evaluation.skills import Item, draw_items, outcomes
 from seechat.experts.language import LanguageExpert
 from seechat.experts.vision import FeatureCache
-from seechat.foundation.files import atomic_write, load_tensors, save_tensors, write_csv, write_json
-from seechat.foundation.provenance import provenance
+from seechat.foundation.files import atomic_write, write_csv
 from seechat.foundation.seeding import rng as seeded
 from seechat.foundation.seeding import seed_everything
 from seechat.model import MultimodalModel
@@ -25,7 +23,7 @@ from seechat.presets import build
 from seechat.spec import Stage, expert
 from seechat.training.freeze import frozen_stay
 from seechat.training.lora import add_lora, merge_lora
-from seechat.training.runs import TEXT, Run, fit, known, write
+from seechat.training.runs import TEXT, Run, finished, fit, known, signed, trained, write
 from seechat.training.supervised import Fed, Numbered, Supervised
 from seechat.training.validation import Validation
 from seechat.training.watching import Progress, Steps
@@ -114,9 +112,8 @@ def picture_batches(model: MultimodalModel, stage: Stage, seed: int, pool: Pool,
 
 def train_stage(run: Run, stage: Stage, model: MultimodalModel, pool: Pool | None, watch: tuple[list[Item], Pool | None]) -> None:
     """Train one stage, or read its weights where a finished one lies in the folder."""
-    done = run.folder / f"stage-{stage.name}.safetensors"
-    if done.is_file():
-        model.load_state_dict(load_tensors(done)[0])
+    if weights := trained(run.folder, stage):
+        model.load_state_dict(weights)
         return
     learned = known(run.spec)
     seed_everything(run.seed)
@@ -140,8 +137,7 @@ def train_stage(run: Run, stage: Stage, model: MultimodalModel, pool: Pool | Non
     with atomic_write(run.folder / f"steps-{stage.name}.parquet") as aside:
         steps.table().to_parquet(aside, index=False)
     write_csv(run.folder / f"validation-{stage.name}.csv", validation.table())
-    save_tensors(done, model.state_dict())
-    (run.folder / f"stage-{stage.name}.ckpt").unlink(missing_ok=True)
+    finished(run.folder, stage, model.state_dict())
 
 
 # ---- a run ----------------------------------------------------------------------------------------------------------------
@@ -149,7 +145,6 @@ def train_stage(run: Run, stage: Stage, model: MultimodalModel, pool: Pool | Non
 
 def train(run: Run) -> MultimodalModel:
     """All stages of a run; returns the trained model in eval mode. What is finished in the folder is not done again."""
-    started = time.time()
     run.folder.mkdir(parents=True, exist_ok=True)
     model, pool = prepare(run), None
     size = model.config.vision.image_size
@@ -163,7 +158,7 @@ def train(run: Run) -> MultimodalModel:
         _gather(run, name)
     if pool is not None and not run.blind:
         model.familiar.fit(pool.features)
-    write_json(run.folder / "provenance.json", provenance(run.spec, [run.seed], started=started, arm=run.arm_name))
+    signed(run)
     return model.eval()
 
 

