@@ -5,14 +5,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from small_notebooks import notebook
 
-from notebooks import notebook
 from seechat.foundation.strict import SpecError
 from seechat.presets import experiments
 from seechat.reporting import graph
-from seechat.reporting.execution import NotebookError, checked, execute, exercise
+from seechat.reporting.execution import NotebookError, checked, execute
 from seechat.reporting.experiments import run_experiment
 from seechat.reporting.graph import Task, changed, closure, imports, key, tasks
+from seechat.reporting.rendered import exercise
 from seechat.reporting.reproduce import chosen, walk
 from seechat.spec import at_scale, load_spec
 

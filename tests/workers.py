@@ -4,7 +4,7 @@ import os
 import signal
 from pathlib import Path
 
-from notebooks import notebook
+from small_notebooks import notebook
 
 STEPS = 12
 SPECS = {

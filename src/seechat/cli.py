@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -90,19 +91,28 @@ def reproduce(
     jobs: Jobs = 2,
     runs: Runs = Path("runs"),
     dry: Annotated[bool, typer.Option("--dry-run", help="Only say what would run, and why.")] = False,
+    commit: Annotated[bool, typer.Option(help="Write results, pages and README's numbers into the repository.")] = False,
 ) -> None:
     """Execute every notebook of experiments/pipeline.yaml that is not made yet, or made from something that changed since."""
     from seechat.foundation.provenance import checkout
+    from seechat.reporting.experiments import keep_all
     from seechat.reporting.graph import tasks
     from seechat.reporting.reproduce import chosen, walk
 
     root = checkout()
     if root is None:
         raise ValueError("seechat was not installed from its repository: clone it, `pip install -e .`, and work there")
-    done = walk(chosen(tasks(root, runs.resolve(), scale), only or []), root=root, jobs=jobs, say=typer.echo, dry=dry)
-    typer.echo(f"{len(done.made)} {'to make' if dry else 'made'}, {len(done.skipped)} unchanged, {len(done.failed)} failed")
+    if commit and (scale == "smoke" or dry):
+        raise ValueError("results of a dry run or of smoke scale are not committed: their numbers mean nothing; leave out --commit")
+    made, begun = chosen(tasks(root, runs.resolve(), scale), only or []), time.monotonic()
+    done = walk(made, root=root, jobs=jobs, say=typer.echo, dry=dry)
+    minutes = (time.monotonic() - begun) / 60
+    what = "to make" if dry else "made"
+    typer.echo(f"{len(done.made)} {what}, {len(done.skipped)} unchanged, {len(done.failed)} failed; {minutes:.1f} minutes")
     if done.failed:
         raise typer.Exit(1)
+    if commit:
+        keep_all(made, root, scale)
 
 
 @app.command("list")

@@ -7,7 +7,6 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from seechat.evaluation.table import ARMS, results_table
-from seechat.foundation.files import write_csv
 from seechat.reporting.figures import save_figure
 from seechat.reporting.style import PALETTE, use_style
 
@@ -26,9 +25,8 @@ def draw(figure: str, folder: Path, into: Path) -> bool:
     data = smooth(table) if figure == "loss" else shares(table)
     use_style()
     drawn = loss(data) if figure == "loss" else skills(data)
-    save_figure(drawn, into / figure)
+    save_figure(drawn, into / figure, data)
     plt.close(drawn)
-    write_csv(into / f"{figure}.csv", data)
     return True
 
 

@@ -191,7 +191,16 @@ def _system(folder: Path) -> Check:
     return Check(name, True, f"{config.scale}/{config.system}")
 
 
-CHECKS: tuple[Callable[[], Iterator[Check]], ...] = (python, packages, device, memory, cache, world, font, systems)
+def pace() -> Iterator[Check]:
+    from seechat.reporting.pace import JOBS, expected
+
+    slower, minutes = expected()
+    told = ", ".join(f"{scale} about {max(1, round(each))}" for scale, each in sorted(minutes.items(), key=lambda item: item[1]))
+    detail = f"minutes of `seechat reproduce --jobs {JOBS}`: {told} ({slower:.1f} x the time of the machine that was timed)"
+    yield Check("pace", True, detail)
+
+
+CHECKS: tuple[Callable[[], Iterator[Check]], ...] = (python, packages, device, memory, cache, world, font, systems, pace)
 
 
 def doctor(show: bool = False) -> list[Check]:

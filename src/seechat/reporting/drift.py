@@ -16,9 +16,11 @@ from typing import Any
 import pandas as pd
 
 from seechat.foundation.provenance import provenance
-from seechat.foundation.strict import digest
+from seechat.foundation.strict import digest, read
 from seechat.reporting import cards, readme
 from seechat.reporting.curves import FIGURES, draw
+from seechat.reporting.graph import Graph
+from seechat.reporting.rendered import BEGIN, EXERCISES, RENDERED, exercise, mark
 from seechat.spec import load_spec
 from seechat.training.runs import metrics as shares
 
@@ -54,9 +56,35 @@ def check(root: Path, runs: Path, scale: str = "laptop") -> Iterator[Finding]:
     for file in readme.READMES:
         text = (root / file).read_text(encoding="utf-8")
         yield texts(file, text, readme.filled(text), "run `python -m seechat.reporting.readme`")
+    for notebook in lessons(root):
+        yield pages(notebook)
     for file, block in cards.blocks().items():
         text = (root / "data_cards" / file).read_text(encoding="utf-8")
         yield texts(f"data_cards/{file}", text, cards.renewed(text, block), "run `python -m seechat.reporting.cards`")
+
+
+def lessons(root: Path) -> list[Path]:
+    """The notebooks that readers browse as pages: those of the graph that are no training run."""
+    graph = read(Graph, root / "experiments" / "pipeline.yaml")
+    return [root / "notebooks" / f"{reading.notebook}.ipynb" for reading in graph.read]
+
+
+def pages(notebook: Path) -> Finding:
+    """Is the page of a notebook made from the notebook as it is now, whole, and the version without solutions too?"""
+    folder, mend = notebook.parent, "run `seechat reproduce --scale laptop --commit`"
+    title, path = f"notebooks/rendered/{notebook.stem}.md", folder / RENDERED / f"{notebook.stem}.md"
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    if mark(notebook) not in text:
+        return Finding(title, False, "older than its notebook" if text else "is missing", mend)
+    pictures = sorted(folder / RENDERED / name for name in re.findall(rf"\]\(({notebook.stem}/[^)]+\.png)\)", text))
+    if lacking := [picture.name for picture in pictures if not picture.is_file()]:
+        return Finding(title, False, f"its picture {lacking[0]} is missing", mend)
+    with tempfile.TemporaryDirectory() as place:
+        own, shown = Path(place) / notebook.name, folder / EXERCISES / notebook.name
+        exercise(notebook, own)
+        if BEGIN in notebook.read_text(encoding="utf-8") and not (shown.is_file() and shown.read_bytes() == own.read_bytes()):
+            return Finding(title, False, "the version without solutions is older than its notebook", mend)
+    return Finding(title, True, f"made from the notebook as it is, {len(pictures)} pictures")
 
 
 def causes(made: Mapping[str, Any]) -> list[str]:

@@ -9,9 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from seechat.foundation.files import atomic_write
 from seechat.foundation.strict import SpecError, read
 
+QUIET = ["--IPKernelApp.log_level=40"]  # a kernel says nothing of how it is connected
 HINTS = {each.__name__: each for each in (int, float, str, bool, list)}
 
 
@@ -58,37 +58,11 @@ def execute(notebook: Path, into: Path, given: Mapping[str, Any], *, cwd: Path) 
     told = checked(notebook, given)
     into.parent.mkdir(parents=True, exist_ok=True)
     try:
-        execute_notebook(str(notebook), str(into), parameters=told, kernel_name="python3", progress_bar=False, cwd=str(cwd))
+        execute_notebook(
+            str(notebook), str(into), parameters=told, kernel_name="python3", progress_bar=False, cwd=str(cwd), extra_arguments=QUIET
+        )
     except PapermillExecutionError as error:
         line = f"{error.ename}: {' '.join(str(error.evalue).split())}"
         raise NotebookError(f"{notebook.name}, cell {error.cell_index}: {line[:300]} (executed copy: {into})") from None
     except DeadKernelError:
         raise NotebookError(f"{notebook.name}: its kernel died, killed or out of memory (executed copy: {into})") from None
-
-
-def exercise(notebook: Path, into: Path) -> None:
-    """The version of a lesson without its solutions: what stands between `### BEGIN SOLUTION` and `### END SOLUTION` goes.
-
-    Raises SpecError where the markers do not pair.
-    """
-    content = json.loads(notebook.read_text(encoding="utf-8"))
-    for cell in content["cells"]:
-        lines, keep = [], True
-        for line in "".join(cell["source"]).splitlines(keepends=True):
-            if line.strip() == "### BEGIN SOLUTION":
-                if not keep:
-                    raise SpecError(f"{notebook}: a solution begins inside another")
-                indent = line[: len(line) - len(line.lstrip())]
-                lines.append(f"{indent}...  # yours\n")
-                keep = False
-            elif line.strip() == "### END SOLUTION":
-                if keep:
-                    raise SpecError(f"{notebook}: a solution ends that did not begin")
-                keep = True
-            elif keep:
-                lines.append(line)
-        if not keep:
-            raise SpecError(f"{notebook}: a solution does not end")
-        cell["source"] = lines
-    with atomic_write(into) as aside:
-        aside.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")

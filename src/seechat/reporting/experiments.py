@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -10,8 +10,11 @@ import pandas as pd
 from seechat.evaluation.table import format_table, results_table
 from seechat.foundation.files import atomic_write, write_csv
 from seechat.foundation.strict import SpecError
+from seechat.reporting import readme
+from seechat.reporting.curves import FIGURES, draw
 from seechat.reporting.graph import Task, tasks, trainings
-from seechat.reporting.reproduce import Say, chosen, walk
+from seechat.reporting.rendered import publish
+from seechat.reporting.reproduce import EXECUTED, Say, chosen, walk
 from seechat.spec import arm_of, at_scale, load_spec
 
 CURVES = ("steps.parquet", "validation.csv", "provenance.json")
@@ -74,7 +77,7 @@ def together(plans: Sequence[Task], name: str) -> pd.DataFrame | None:
 
 
 def keep(plans: Sequence[Task], folder: Path) -> None:
-    """Copy what is committed of an experiment: weights and curves of its first arm, answers and metrics of all."""
+    """What is committed of an experiment: weights and curves of its first arm, answers and metrics of all, figures of them."""
     first = plans[0]
     for path in sorted((first.folder / "model").iterdir()):
         shutil.copyfile(path, folder / path.name)
@@ -88,6 +91,24 @@ def keep(plans: Sequence[Task], folder: Path) -> None:
         elif table is not None:
             with atomic_write(folder / name) as aside:
                 table.to_parquet(aside, index=False)
+    for figure in FIGURES:
+        draw(figure, folder, folder / "figures")
+
+
+def keep_all(made: Mapping[str, Task], root: Path, scale: str) -> None:
+    """Put what a whole walk of the graph made into the repository: results, figures, lessons as pages, README's numbers.
+
+    Raises SpecError where a page is too large.
+    """
+    trainings = [task for task in made.values() if task.spec is not None]
+    for name in dict.fromkeys("/".join(task.name.split("/")[:2]) for task in trainings):
+        own = [task for task in trainings if task.name.startswith(f"{name}/")]
+        first = own[0].name.split("/")[-1]
+        keep([task for task in own if task.name.endswith(f"/{first}")], root / "experiments" / name)
+    for task in made.values():
+        if task.spec is None:
+            publish(task.notebook, task.folder / EXECUTED, scale, root / "notebooks")
+    readme.main(root)
 
 
 def listing(root: Path, runs: Path) -> pd.DataFrame:

@@ -2,24 +2,29 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Rectangle
 
-from seechat.foundation.files import atomic_write
+from seechat.foundation.files import atomic_write, write_csv
 from seechat.reporting.style import use_style
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FROZEN, TRAINED, DATA = ("#dce6f0", "#5f7890"), ("#ffd9a6", "#c8641b"), ("#f6f6f4", "#8a8a86")  # face, edge
 INK, PALE = "#26323d", "#4b5762"
 _SHOWN = 8  # slots of a picture that are drawn one by one; more are dots
 
 
-def save_figure(figure: Figure, path: Path | str) -> None:
-    """`path` with .svg and with .png: fixed ids, letters as outlines, no date and no version inside."""
+def save_figure(figure: Figure, path: Path | str, data: "pd.DataFrame | None" = None) -> None:
+    """`path` with .svg and with .png: fixed ids, letters as outlines, no date and no version inside; with .csv, the numbers it shows."""
     path = Path(path)
+    if data is not None:
+        write_csv(path.with_suffix(".csv"), data)
     with matplotlib.rc_context({"svg.hashsalt": "seechat", "svg.fonttype": "path", "savefig.bbox": "tight"}):
         for suffix, metadata in ((".svg", {"Date": None, "Creator": None}), (".png", {"Software": None})):
             with atomic_write(path.with_suffix(suffix)) as aside:

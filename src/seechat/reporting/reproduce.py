@@ -13,8 +13,8 @@ from seechat.reporting.execution import NotebookError, execute
 from seechat.reporting.graph import Task, changed, key, record, recorded
 
 Say = Callable[[str], None]
-BEGUN = "begun.json"
-UNSTABLE = ("executed.ipynb", "provenance.json", "clock.json", "log.txt", BEGUN)  # what holds a clock
+BEGUN, EXECUTED = "begun.json", "executed.ipynb"
+UNSTABLE = (EXECUTED, "provenance.json", "clock.json", "log.txt", BEGUN)  # what holds a clock
 
 
 @dataclass
@@ -100,5 +100,5 @@ def make(task: Task, own: Mapping[str, Any], root: Path) -> dict[str, str]:
         write_json(begun, mark)
     for left in task.folder.rglob(".*"):  # of a write that was killed
         left.unlink()
-    execute(task.notebook, task.folder / "executed.ipynb", task.parameters, cwd=root / "notebooks")
+    execute(task.notebook, task.folder / EXECUTED, task.parameters, cwd=root / "notebooks")
     return record(task, own, UNSTABLE)
