@@ -11,7 +11,7 @@ from seechat.reporting import pace
 from seechat.reporting.curves import band, on_track
 from seechat.reporting.figures import save_figure
 from seechat.reporting.style import BRIDGES as LOOKS
-from seechat.reporting.style import bridge_style
+from seechat.reporting.style import bridge_style, use_style
 
 
 def test_every_bridge_has_its_own_colour_marker_and_line():
@@ -25,6 +25,7 @@ def test_every_bridge_has_its_own_colour_marker_and_line():
 
 
 def test_a_figure_has_its_numbers_beside_it(tmp_path):
+    use_style()
     for name in ("one", "two"):
         figure, axes = plt.subplots()
         axes.plot([1, 2])

@@ -29,7 +29,9 @@ def executed(tmp_path_factory) -> tuple[Path, Path]:
     content = nbformat.read(path, as_version=4)
     content.cells.append(nbformat.v4.new_markdown_cell("[next](01_other.ipynb), [log](../experiments/LOG.md)", id="links"))
     nbformat.write(content, path)
-    execute(path, folder / "executed.ipynb", {"times": 3}, cwd=folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MPLBACKEND", raising=False)  # figures go into the notebook
+        execute(path, folder / "executed.ipynb", {"times": 3}, cwd=folder)
     return path, folder / "executed.ipynb"
 
 

@@ -9,9 +9,10 @@ from small_notebooks import notebook
 
 from seechat.foundation.strict import SpecError
 from seechat.presets import experiments
+from seechat.reporting import experiments as experiments_module
 from seechat.reporting import graph
 from seechat.reporting.execution import NotebookError, checked, execute
-from seechat.reporting.experiments import run_experiment
+from seechat.reporting.experiments import run_experiment, walk_and_keep
 from seechat.reporting.graph import Task, changed, closure, imports, key, tasks
 from seechat.reporting.rendered import exercise
 from seechat.reporting.reproduce import chosen, walk
@@ -77,16 +78,21 @@ def test_what_changed_is_named(tmp_path, monkeypatch):
     module.write_text("x = 1")
     monkeypatch.setattr(graph, "closure", lambda entries: (module,))
     monkeypatch.setattr(graph.seechat, "__file__", str(tmp_path / "__init__.py"))
-    task = Task("n", path, {"times": 1, "runs": "here"}, tmp_path / "out", ("before",), ())
-    old = key(task, {"before": {"a.csv": "1"}}, lock)
-    assert changed(old, key(replace(task, parameters={"times": 1, "runs": "there"}), {"before": {"a.csv": "1"}}, lock)) == []
-    assert changed(old, key(replace(task, parameters={"times": 2}), {"before": {"a.csv": "1"}}, lock)) == ["parameters"]
-    assert changed(old, key(task, {"before": {"a.csv": "2"}}, lock)) == ["before"]
+    read = tmp_path / "experiments" / "experts" / "clip"
+    read.mkdir(parents=True)
+    (read / "metrics.csv").write_text("1")
+    task = Task("n", path, {"times": 1, "runs": "here"}, tmp_path / "out", ("before",), (), reads=(read,))
+    old = key(task, lock)
+    assert changed(old, key(replace(task, parameters={"times": 1, "runs": "there"}), lock)) == []
+    assert changed(old, key(replace(task, parameters={"times": 2}), lock)) == ["parameters"]
+    (read / "metrics.csv").write_text("2")
+    assert changed(old, key(task, lock)) == ["experts/clip/metrics.csv"]
+    (read / "metrics.csv").write_text("1")
     module.write_text("x = 2")
-    assert changed(old, key(task, {"before": {"a.csv": "1"}}, lock)) == ["projector.py"]
+    assert changed(old, key(task, lock)) == ["projector.py"]
     lock.write_text("a==2")
     notebook(path, "x = 2")
-    assert changed(old, key(task, {"before": {"a.csv": "1"}}, lock)) == ["code", "lock", "projector.py"]
+    assert changed(old, key(task, lock)) == ["code", "lock", "projector.py"]
     assert changed(None, old) == ["not made yet"]
 
 
@@ -184,6 +190,16 @@ def test_a_dead_kernel_is_told_in_one_line(tmp_path):
     path = notebook(tmp_path / "n.ipynb", "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)")
     with pytest.raises(NotebookError, match="its kernel died"):
         execute(path, tmp_path / "out.ipynb", {}, cwd=tmp_path)
+
+
+def test_a_lesson_is_kept_with_its_page(small, monkeypatch):
+    root, graph_of = small
+    kept: list[Path] = []
+    monkeypatch.setattr(experiments_module.readme, "main", kept.append)
+    lessons = {name: graph_of[name] for name in ("a", "c")}
+    done = walk_and_keep(lessons, root=root, scale="laptop", jobs=1, say=lambda line: None)
+    assert done.made == ["a"] and list(done.failed) == ["c"] and kept == [root]
+    assert [path.name for path in sorted((root / "notebooks" / "rendered").iterdir())] == ["a.md"]
 
 
 # ---- exercises ----------------------------------------------------------------------------------------------------------------

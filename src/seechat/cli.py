@@ -95,7 +95,7 @@ def reproduce(
 ) -> None:
     """Execute every notebook of experiments/pipeline.yaml that is not made yet, or made from something that changed since."""
     from seechat.foundation.provenance import checkout
-    from seechat.reporting.experiments import keep_all
+    from seechat.reporting.experiments import walk_and_keep
     from seechat.reporting.graph import tasks
     from seechat.reporting.reproduce import chosen, walk
 
@@ -104,15 +104,16 @@ def reproduce(
         raise ValueError("seechat was not installed from its repository: clone it, `pip install -e .`, and work there")
     if commit and (scale == "smoke" or dry):
         raise ValueError("results of a dry run or of smoke scale are not committed: their numbers mean nothing; leave out --commit")
-    made, begun = chosen(tasks(root, runs.resolve(), scale), only or []), time.monotonic()
-    done = walk(made, root=root, jobs=jobs, say=typer.echo, dry=dry)
+    wanted, begun = chosen(tasks(root, runs.resolve(), scale), only or []), time.monotonic()
+    if commit:
+        done = walk_and_keep(wanted, root=root, scale=scale, jobs=jobs, say=typer.echo)
+    else:
+        done = walk(wanted, root=root, jobs=jobs, say=typer.echo, dry=dry)
     minutes = (time.monotonic() - begun) / 60
     what = "to make" if dry else "made"
     typer.echo(f"{len(done.made)} {what}, {len(done.skipped)} unchanged, {len(done.failed)} failed; {minutes:.1f} minutes")
     if done.failed:
         raise typer.Exit(1)
-    if commit:
-        keep_all(made, root, scale)
 
 
 @app.command("list")

@@ -14,7 +14,7 @@ from seechat.reporting import readme
 from seechat.reporting.curves import FIGURES, draw
 from seechat.reporting.graph import Task, tasks, trainings
 from seechat.reporting.rendered import publish
-from seechat.reporting.reproduce import EXECUTED, Say, chosen, walk
+from seechat.reporting.reproduce import EXECUTED, Say, Walk, chosen, walk
 from seechat.spec import arm_of, at_scale, load_spec
 
 CURVES = ("steps.parquet", "validation.csv", "provenance.json")
@@ -95,20 +95,26 @@ def keep(plans: Sequence[Task], folder: Path) -> None:
         draw(figure, folder, folder / "figures")
 
 
-def keep_all(made: Mapping[str, Task], root: Path, scale: str) -> None:
-    """Put what a whole walk of the graph made into the repository: results, figures, lessons as pages, README's numbers.
+def walk_and_keep(wanted: Mapping[str, Task], *, root: Path, scale: str, jobs: int, say: Say) -> Walk:
+    """Walk the graph, and put what it made into the repository: first results, figures and README's numbers, then, from the notebooks that
+    read these, pages.
 
     Raises SpecError where a page is too large.
     """
-    trainings = [task for task in made.values() if task.spec is not None]
-    for name in dict.fromkeys("/".join(task.name.split("/")[:2]) for task in trainings):
-        own = [task for task in trainings if task.name.startswith(f"{name}/")]
-        first = own[0].name.split("/")[-1]
-        keep([task for task in own if task.name.endswith(f"/{first}")], root / "experiments" / name)
-    for task in made.values():
-        if task.spec is None:
-            publish(task.notebook, task.folder / EXECUTED, scale, root / "notebooks")
+    training = {name: task for name, task in wanted.items() if task.spec is not None}
+    first = walk(training, root=root, jobs=jobs, say=say)
+    if first.failed:
+        return first
+    for name in dict.fromkeys("/".join(task.name.split("/")[:2]) for task in training.values()):
+        own = [task for task in training.values() if task.name.startswith(f"{name}/")]
+        seed = own[0].name.split("/")[-1]
+        keep([task for task in own if task.name.endswith(f"/{seed}")], root / "experiments" / name)
     readme.main(root)
+    reading = {name: task for name, task in wanted.items() if task.spec is None}
+    then = walk(reading, root=root, jobs=jobs, say=say)
+    for name in (*then.made, *then.skipped):
+        publish(reading[name].notebook, reading[name].folder / EXECUTED, scale, root / "notebooks")
+    return Walk(first.skipped + then.skipped, first.made + then.made, then.failed)
 
 
 def listing(root: Path, runs: Path) -> pd.DataFrame:

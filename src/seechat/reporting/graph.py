@@ -1,9 +1,10 @@
 """The graph of notebooks: which are executed, in what order, with which parameters, and which need not be again.
 
-experiments/pipeline.yaml names the training runs and the notebooks that read them. A *task* is one execution: of train.ipynb for one
-arm and seed, or of a reading notebook. Its key is the digest of everything it is made from: the notebook's code, its parameters, the
-source files it imports, the lock, and what the tasks before it made. A task whose key is the recorded one, and whose files are as they
-were left, is skipped. runs/<scale>/<task>/ holds what a task made, its executed notebook, and task.json, written last.
+experiments/pipeline.yaml names the training runs and the notebooks that read their committed results. A *task* is one execution: of
+train.ipynb for one arm and seed, or of a reading notebook. Its key is the digest of everything it is made from: the notebook's code, its
+parameters, the source files it imports, the lock, and the weights it starts from, or the committed experiments it reads. A task whose
+key is the recorded one, and whose files are as they were left, is skipped. runs/<scale>/<task>/ holds what a task made, its executed
+notebook, and task.json, written last.
 """
 
 import ast
@@ -27,10 +28,10 @@ WEIGHTS = "model.safetensors"
 
 @dataclass(frozen=True)
 class Reading:
-    """A notebook that is not a training run; `smoke` and `laptop` are its parameters at that scale, `after` the experiments it reads."""
+    """A notebook that is not a training run; `smoke` and `laptop` are its parameters at that scale, `reads` folders of experiments/."""
 
     notebook: str
-    after: list[str] = field(default_factory=list)
+    reads: list[str] = field(default_factory=list)
     smoke: dict[str, Any] = field(default_factory=dict)
     laptop: dict[str, Any] = field(default_factory=dict)
 
@@ -47,7 +48,7 @@ class Graph:
 class Task:
     """One execution of a notebook. `needs` are names of tasks, `entries` the modules of seechat that it starts from.
 
-    A training run has its spec, and the folder of the experts that it starts from.
+    A training run has its spec, and the folder of the experts that it starts from; another notebook `reads` committed folders.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Task:
     entries: tuple[str, ...]
     spec: Spec | None = None
     experts: Path | None = None
+    reads: tuple[Path, ...] = ()
 
 
 def tasks(root: Path, runs: Path, scale: str) -> dict[str, Task]:
@@ -71,9 +73,11 @@ def tasks(root: Path, runs: Path, scale: str) -> dict[str, Task]:
         found |= trainings(root, runs, experiment, spec, experts=runs / scale, needs=_made_by(found, spec.start.values()))
     for reading in graph.read:
         notebook = root / "notebooks" / f"{reading.notebook}.ipynb"
-        needs = _made_by(found, reading.after)
-        folder = runs / scale / "notebooks" / reading.notebook
-        found[reading.notebook] = Task(reading.notebook, notebook, getattr(reading, scale, {}), folder, needs, imports(code(notebook)))
+        folder, entries = runs / scale / "notebooks" / reading.notebook, imports(code(notebook))
+        reads = tuple(root / "experiments" / name for name in reading.reads)
+        if lacking := [name for name, path in zip(reading.reads, reads, strict=True) if not path.is_dir()]:
+            raise SpecError(f"experiments/pipeline.yaml: {reading.notebook} reads experiments/{lacking[0]}, which is not there")
+        found[reading.notebook] = Task(reading.notebook, notebook, getattr(reading, scale), folder, (), entries, reads=reads)
     return found
 
 
@@ -155,8 +159,8 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def key(task: Task, before: Mapping[str, Mapping[str, str]], lock: Path) -> dict[str, Any]:
-    """Everything a task is made from. `before` has for each needed task its files and their digests."""
+def key(task: Task, lock: Path) -> dict[str, Any]:
+    """Everything a task is made from."""
     package = Path(seechat.__file__).parent
     told = {name: value for name, value in task.parameters.items() if name not in ("runs", "experts")}  # where they lie changes nothing
     return {
@@ -165,14 +169,15 @@ def key(task: Task, before: Mapping[str, Mapping[str, str]], lock: Path) -> dict
         "spec": None if task.spec is None else digest(task.spec),
         "lock": sha256(lock),
         "source": {str(path.relative_to(package)): sha256(path) for path in closure(task.entries)},
-        "inputs": inputs(task, before),
+        "inputs": inputs(task),
     }
 
 
-def inputs(task: Task, before: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
-    """What a task reads, by content: the weights that a training run starts from, or all that the tasks before a notebook made."""
+def inputs(task: Task) -> dict[str, str]:
+    """What a task reads, by content: the weights that a training run starts from, or the files of committed experiments."""
     if task.spec is None or task.experts is None:
-        return {name: digest(dict(before[name])) for name in task.needs}
+        files = [path for folder in task.reads for path in sorted(folder.iterdir()) if path.is_file()]
+        return {"/".join(path.parts[-3:]): sha256(path) for path in files}
     folders = {name: expert(task.experts, name) / WEIGHTS for name in sorted(task.spec.start.values())}
     return {name: sha256(path) if path.is_file() else "missing" for name, path in folders.items()}
 
@@ -201,12 +206,11 @@ def changed(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> list[str]:
     return reasons
 
 
-def record(task: Task, own: Mapping[str, Any], unstable: Sequence[str]) -> dict[str, str]:
-    """Write task.json, last; returns the digests of what the task made, without what differs from run to run."""
+def record(task: Task, own: Mapping[str, Any], unstable: Sequence[str]) -> None:
+    """Write task.json, last: the key, and the digests of what the task made, without what differs from run to run."""
     files = {
         str(path.relative_to(task.folder)): sha256(path)
         for path in sorted(task.folder.rglob("*"))
         if path.is_file() and path.name != DONE and path.name not in unstable and not path.name.startswith(".")
     }
     write_json(task.folder / DONE, {"key": own, "files": files})
-    return files

@@ -48,7 +48,6 @@ def walk(tasks: Mapping[str, Task], *, root: Path, jobs: int, say: Say, dry: boo
     A task that fails is told in one line; what needs it does not start, everything else goes on.
     """
     result, waiting = Walk(), dict(tasks)
-    files: dict[str, Mapping[str, str]] = {}
     running: dict[Future, str] = {}
     lock = root / "requirements.lock"
     with ThreadPoolExecutor(jobs) as pool:
@@ -58,32 +57,32 @@ def walk(tasks: Mapping[str, Task], *, root: Path, jobs: int, say: Say, dry: boo
                     del waiting[name]
                     result.failed[name] = f"not started: {lacking[0]} failed"
                     say(f"{name}: {result.failed[name]}")
-                elif all(need in files for need in task.needs):
+                elif all(need in (*result.made, *result.skipped) for need in task.needs):
                     del waiting[name]
-                    own = key(task, files, lock)
+                    own = key(task, lock)
                     done = recorded(task)
                     reasons = changed(done["key"] if done else None, own)
-                    if done and not reasons:
-                        files[name] = done["files"]
+                    if dry and not reasons:  # what is needed would be made again, and perhaps be another
+                        reasons = [need for need in task.needs if need in result.made]
+                    if not reasons:
                         result.skipped.append(name)
-                    elif dry:
-                        say(f"{name}: {', '.join(reasons)}")
-                        files[name] = {"would": "change"}
+                        continue
+                    say(f"{name}: {', '.join(reasons if dry else reasons[:3])}{' …' if len(reasons) > 3 and not dry else ''}")
+                    if dry:
                         result.made.append(name)
                     else:
-                        say(f"{name}: {', '.join(reasons[:3])}{' …' if len(reasons) > 3 else ''}")
                         running[pool.submit(make, task, own, root)] = name
             if running:
-                finish(running, files, result, say)
+                finish(running, result, say)
     return result
 
 
-def finish(running: dict[Future, str], files: dict[str, Mapping[str, str]], result: Walk, say: Say) -> None:
+def finish(running: dict[Future, str], result: Walk, say: Say) -> None:
     """Wait for one task, or more, and write down what became of it."""
     for future in wait(running, return_when=FIRST_COMPLETED).done:
         name = running.pop(future)
         try:
-            files[name] = future.result()
+            future.result()
             result.made.append(name)
             say(f"{name}: made")
         except (NotebookError, SpecError, OSError) as error:
@@ -91,7 +90,7 @@ def finish(running: dict[Future, str], files: dict[str, Mapping[str, str]], resu
             say(f"{name}: FAILED: {error}")
 
 
-def make(task: Task, own: Mapping[str, Any], root: Path) -> dict[str, str]:
+def make(task: Task, own: Mapping[str, Any], root: Path) -> None:
     """Execute one task. What an earlier start left is used only if that start was of the same key."""
     begun = task.folder / BEGUN
     mark = digest(own)
@@ -101,4 +100,4 @@ def make(task: Task, own: Mapping[str, Any], root: Path) -> dict[str, str]:
     for left in task.folder.rglob(".*"):  # of a write that was killed
         left.unlink()
     execute(task.notebook, task.folder / EXECUTED, task.parameters, cwd=root / "notebooks")
-    return record(task, own, UNSTABLE)
+    record(task, own, UNSTABLE)
