@@ -72,8 +72,8 @@ Jobs = Annotated[int, typer.Option(min=1, help="Notebooks at a time; each trains
 def run(
     experiment: Annotated[Path, typer.Argument(help="A folder with experiment.yaml, e.g. experiments/systems/seechat.")],
     scale: Annotated[str | None, typer.Option(help="The spec's own scale, or smoke.")] = None,
-    arms: Annotated[list[str] | None, typer.Option("--arm", help="One arm, give it again for more; all of them by default.")] = None,
-    seeds: Annotated[list[int] | None, typer.Option("--seed", help="One seed, give it again for more; all by default.")] = None,
+    arms: Annotated[list[str] | None, typer.Option("--arm", "--arms", help="One arm, give it again for more; all by default.")] = None,
+    seeds: Annotated[list[int] | None, typer.Option("--seed", "--seeds", help="One seed, give it again for more; all by default.")] = None,
     jobs: Jobs = 1,
     runs: Runs = Path("runs"),
     commit: Annotated[bool, typer.Option(help="Write the results into the experiment's folder.")] = False,
