@@ -7,7 +7,7 @@ BIN := .venv/bin
 demo: .venv/.installed
 	$(BIN)/seechat demo
 
-test: .venv/.installed
+test: .venv/.installed .venv/.cards
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/pytest
@@ -17,4 +17,8 @@ test: .venv/.installed
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -r requirements.lock
 	$(BIN)/python -m pip install -q --no-deps --no-build-isolation -e .
+	touch $@
+
+.venv/.cards: requirements-cards.lock .venv/.installed
+	$(BIN)/python -m pip install -q --no-deps -r requirements-cards.lock
 	touch $@

@@ -15,16 +15,29 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 RANGES = [Requirement(text) for text in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"]]
-LOCK = [
-    line for line in (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines() if not line.startswith("#")
-]
+
+
+def lock(name: str) -> list[str]:
+    return [line for line in (ROOT / name).read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+
+
+LOCK = lock("requirements.lock")
 PINS = dict(line.split("==") for line in LOCK)
 
 
-def test_the_lock_is_exact_pins_each_once_and_in_order():
+@pytest.mark.parametrize("name", ["requirements.lock", "requirements-cards.lock"])
+def test_a_lock_is_exact_pins_each_once_and_in_order(name):
     exact = re.compile(r"[a-z0-9-]+==[0-9][0-9a-z.]*")  # no index, no path, no local build such as +cpu
-    assert not [line for line in LOCK if not exact.fullmatch(line)]
-    assert sorted(LOCK) == LOCK and len(LOCK) == len(PINS)
+    pins = lock(name)
+    assert not [line for line in pins if not exact.fullmatch(line)]
+    assert sorted(pins) == pins and len(pins) == len(dict(line.split("==") for line in pins))
+
+
+def test_the_lock_of_the_cards_has_only_what_the_other_lacks():
+    cards = dict(line.split("==") for line in lock("requirements-cards.lock"))
+    assert not set(cards) & set(PINS)
+    (wanted,) = map(Requirement, PROJECT["optional-dependencies"]["cards"])
+    assert cards[wanted.name] in wanted.specifier
 
 
 @pytest.mark.parametrize("requirement", RANGES, ids=str)

@@ -58,9 +58,9 @@ def check(root: Path, runs: Path, scale: str = "laptop") -> Iterator[Finding]:
         yield texts(file, text, readme.filled(text), "run `python -m seechat.reporting.readme`")
     for notebook in lessons(root):
         yield pages(notebook)
-    for file, block in cards.blocks().items():
-        text = (root / "data_cards" / file).read_text(encoding="utf-8")
-        yield texts(f"data_cards/{file}", text, cards.renewed(text, block), "run `python -m seechat.reporting.cards`")
+    for file, derived in cards.derived(root / "data_cards").items():
+        path = root / "data_cards" / file
+        yield texts(f"data_cards/{file}", path.read_text(encoding="utf-8") if path.is_file() else "", derived, cards.MEND)
 
 
 def lessons(root: Path) -> list[Path]:
