@@ -175,8 +175,8 @@ def loaded(name, mlcroissant):
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_croissant_is_valid_without_a_warning(name, caplog):
-    metadata = loaded(name).metadata
+def test_croissant_is_valid_without_a_warning(name, caplog, mlcroissant):
+    metadata = loaded(name, mlcroissant).metadata
     issues = metadata.ctx.issues
     assert not issues.errors and not issues.warnings
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
@@ -209,8 +209,8 @@ def test_what_croissant_describes_is_there(name):
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_croissant_loads_the_concepts(name):
-    records = list(loaded(name).records("concepts"))
+def test_croissant_loads_the_concepts(name, mlcroissant):
+    records = list(loaded(name, mlcroissant).records("concepts"))
     cat = next(c for c in concepts() if c.en == "cat")
     (found,) = (record for record in records if record["concepts/key"] == cat.key.encode())
     told = {"key": cat.key, "zh": cat.zh, "en": "cat", "group": "animal", "tier": cat.tier}
@@ -218,8 +218,8 @@ def test_croissant_loads_the_concepts(name):
     assert len(records) == len(concepts())
 
 
-def test_croissant_loads_the_scenes():
-    records = list(loaded("world").records("scenes"))
+def test_croissant_loads_the_scenes(mlcroissant):
+    records = list(loaded("world", mlcroissant).records("scenes"))
     lines = [json.loads(line) for line in (FOLDER / "world-sample.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [record["scenes/id"].decode() for record in records] == [line["id"] for line in lines]
     assert records[0]["scenes/cells"] == lines[0]["cells"]
