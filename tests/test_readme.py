@@ -7,6 +7,7 @@ import pytest
 from typer.main import get_command
 
 from seechat import cli
+from seechat.reporting.drift import lessons
 from seechat.reporting.readme import READMES, filled
 
 ROOT = Path(__file__).parents[1]
@@ -46,3 +47,12 @@ def test_both_languages_show_the_same_commands():
     blocks = [re.findall(r"```bash\n(.*?)```", (ROOT / name).read_text(encoding="utf-8"), flags=re.S) for name in READMES]
     plain = [[line.split("#")[0].strip() for block in each for line in block.splitlines()] for each in blocks]
     assert plain[0] == plain[1]
+
+
+def test_every_room_and_every_lesson_is_named(text):
+    rooms = [path.parent.name for path in (ROOT / "src/seechat").glob("*/__init__.py")]
+    assert rooms and all(f"`{room}/`" in text or f"`src/seechat/{room}`" in text for room in rooms), rooms
+    for notebook in lessons(ROOT):
+        assert f"(notebooks/rendered/{notebook.stem}.md)" in text
+    for notebook in (ROOT / "notebooks").glob("*.ipynb"):
+        assert notebook.name in text

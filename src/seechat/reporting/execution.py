@@ -2,7 +2,9 @@
 
 import ast
 import dataclasses
+import errno
 import json
+import os
 from collections.abc import Mapping
 from copy import copy
 from functools import partial
@@ -63,6 +65,8 @@ def execute(notebook: Path, into: Path, given: Mapping[str, Any], *, cwd: Path) 
         )
     except PapermillExecutionError as error:
         line = f"{error.ename}: {' '.join(str(error.evalue).split())}"
+        if os.strerror(errno.ENOSPC) in line:
+            line = f"the disk is full: free some room and start again, what was saved is kept; {line}"
         raise NotebookError(f"{notebook.name}, cell {error.cell_index}: {line[:300]} (executed copy: {into})") from None
     except DeadKernelError:
         raise NotebookError(f"{notebook.name}: its kernel died, killed or out of memory (executed copy: {into})") from None
