@@ -23,6 +23,7 @@ from seechat.reporting.graph import Graph
 from seechat.reporting.rendered import BEGIN, EXERCISES, RENDERED, exercise, mark
 from seechat.spec import load_spec
 from seechat.training.runs import metrics as shares
+from seechat.world.tokenizer import load_tokenizer, world_tokenizer
 
 NUMBER = re.compile(r"[-+−]?\d[\d,]*\.?\d*")
 SHARES = "accuracy/"  # metrics that are shares of n questions
@@ -50,6 +51,8 @@ def check(root: Path, runs: Path, scale: str = "laptop") -> Iterator[Finding]:
         made = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
         yield spec(folder, name, made)
         yield metrics(folder, name)
+        if (folder / "tokenizer.json").is_file():
+            yield vocabulary(folder, name)
         yield from figures(folder, name, made)
         if (again := runs / scale / name).is_dir():
             yield from runs_again(folder, again, name, made)
@@ -99,6 +102,14 @@ def causes(made: Mapping[str, Any]) -> list[str]:
 def spec(folder: Path, name: str, made: Mapping[str, Any]) -> Finding:
     same = digest(load_spec(folder)) == made["spec"]
     return Finding(f"{name}: spec", same, "as it was run" if same else "changed after the run", "" if same else "spec: run it again")
+
+
+def vocabulary(folder: Path, name: str) -> Finding:
+    """Has the world's tokenizer, with which a fresh model reads and writes, the pieces that these weights were trained with?"""
+    then, now = load_tokenizer(folder).get_vocab(), world_tokenizer().get_vocab()
+    moved = [piece for piece, number in then.items() if now.get(piece) != number]
+    detail = f"{len(then):,} pieces, those of the world" if not moved else f"{len(moved):,} of {len(then):,} pieces, first {moved[0]!r}"
+    return Finding(f"{name}: vocabulary", not moved, detail, "" if not moved else "world: its words changed after the run; train again")
 
 
 def metrics(folder: Path, name: str) -> Finding:
