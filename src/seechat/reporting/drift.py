@@ -156,7 +156,7 @@ def runs_again(folder: Path, again: Path, name: str, made: Mapping[str, Any]) ->
         return
     keys = ["arm", "seed", "metric", "skill", "language"]
     new, old = pd.concat(tables).set_index(keys), pd.read_csv(folder / "metrics.csv").set_index(keys)
-    both = old.join(new, rsuffix="_new", how="inner")
+    both = old.join(new.value.rename("value_new"), how="inner")
     gap = (both.value_new - both.value).abs()
     reasons = causes(made)
     exact = not {"lock", "machine"} & set(reasons)
