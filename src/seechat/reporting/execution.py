@@ -13,7 +13,7 @@ from typing import Any
 
 from seechat.foundation.strict import SpecError, read
 
-QUIET = ["--IPKernelApp.log_level=40"]  # a kernel says nothing of how it is connected
+QUIET = ["--IPKernelApp.log_level=50"]  # a kernel says nothing of how it is connected
 HINTS = {each.__name__: each for each in (int, float, str, bool, list)}
 
 

@@ -1,5 +1,6 @@
 """Walk the graph: execute what must be, in parallel where it may be, skip what is unchanged, go on past what fails."""
 
+import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -47,6 +48,7 @@ def walk(tasks: Mapping[str, Task], *, root: Path, jobs: int, say: Say, dry: boo
 
     A task that fails is told in one line; what needs it does not start, everything else goes on.
     """
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # of each kernel: notebooks side by side would take each other's cores
     result, waiting = Walk(), dict(tasks)
     running: dict[Future, str] = {}
     lock = root / "requirements.lock"
