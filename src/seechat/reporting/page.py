@@ -71,7 +71,7 @@ def _accuracy(axes: Axes, table: pd.DataFrame) -> None:
     axes.invert_yaxis()
     axes.set_xlim(0, 100)
     axes.set_xlabel("percent of test questions answered right")
-    axes.legend(loc="lower right", fontsize=8)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=4, fontsize=8)
     axes.set_title("Is the picture used?")
 
 
