@@ -7,6 +7,7 @@ line of a page says what it was made from, so that `seechat check` finds a page 
 import io
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,9 @@ def publish(notebook: Path, executed: Path, scale: str, into: Path) -> None:
     Raises SpecError for a page larger than `LARGEST`.
     """
     text, pictures = page(notebook, executed, scale)
-    if (size := len(text.encode()) + sum(map(len, pictures.values()))) > LARGEST:
+    if weight(text, pictures) > LARGEST:
+        pictures = {name: smaller(content) for name, content in pictures.items()}
+    if (size := weight(text, pictures)) > LARGEST:
         raise SpecError(f"{notebook.name}: its page has {size:,} bytes with its pictures, {LARGEST:,} at most; draw less or smaller")
     folder = into / RENDERED / notebook.stem
     for old in folder.glob("*.png"):
@@ -50,6 +53,11 @@ def publish(notebook: Path, executed: Path, scale: str, into: Path) -> None:
         aside.write_text(text, encoding="utf-8", newline="\n")
     if BEGIN in notebook.read_text(encoding="utf-8"):
         exercise(notebook, into / EXERCISES / notebook.name)
+
+
+def weight(text: str, pictures: Mapping[str, bytes]) -> int:
+    """Bytes of a page and its pictures."""
+    return len(text.encode()) + sum(map(len, pictures.values()))
 
 
 def page(notebook: Path, executed: Path, scale: str) -> tuple[str, dict[str, bytes]]:
@@ -65,7 +73,7 @@ def page(notebook: Path, executed: Path, scale: str) -> tuple[str, dict[str, byt
         _, cell, output = Path(name).stem.split("_")
         better = f"{content.cells[int(cell)].id}-{output}.png"
         body = body.replace(f"![png]({name})", f"![{content.cells[int(cell)].id}]({notebook.stem}/{better})")
-        pictures[better] = smaller(data)
+        pictures[better] = data
     links = [f"[the notebook](../{notebook.name})"]
     if BEGIN in notebook.read_text(encoding="utf-8"):
         links.append(f"[the version without solutions](../{EXERCISES}/{notebook.name})")
