@@ -188,7 +188,7 @@ def test_a_dry_walk_runs_nothing_and_says_why(small):
 
 def test_a_full_disk_is_told_in_one_line(tmp_path):
     path = notebook(tmp_path / "n.ipynb", "import errno, os\nraise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))")
-    with pytest.raises(NotebookError, match="n.ipynb, cell 2: the disk is full: free some room and start again, what was saved is kept; "):
+    with pytest.raises(NotebookError, match="n.ipynb, cell 1: the disk is full: free some room and start again, what was saved is kept; "):
         execute(path, tmp_path / "out.ipynb", {}, cwd=tmp_path)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from seechat.foundation.files import load_tensors
 from seechat.foundation.strict import SpecError, read
 from seechat.presets import build, experiments
 from seechat.spec import Spec, load_spec
@@ -139,7 +140,7 @@ def test_what_is_frozen_must_not_move():
 def test_alignment_moves_the_bridge_alone_and_frozen_parts_get_no_gradient(whole, spec):
     folder, _ = whole
     start = stitching.prepare(run_of(folder, spec)).state_dict()
-    after = stitching.load_tensors(folder / "stage-alignment.safetensors")[0]
+    after = load_tensors(folder / "stage-alignment.safetensors")[0]
     moved = {name.split(".")[0] for name in start if not torch.equal(start[name], after[name])}
     assert moved == {"bridge"}
 
