@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from seechat.reporting import cards, croissant
+from seechat.reporting import cards, croissant, drift
 from seechat.reporting.bench import SCENES, bench_world
 from seechat.world.concepts import LANGUAGES, concepts
 from seechat.world.questions import closed_answers
@@ -52,13 +52,13 @@ def test_stale_files_are_named_with_the_reason_and_written_anew(tmp_path, derive
     for name in ("world.md", "twemoji.md"):
         shutil.copy(FOLDER / name, tmp_path)
     cards.main(tmp_path)
-    assert cards.stale(tmp_path) == {}
+    assert all(finding.ok for finding in drift.data_cards(tmp_path))
     (tmp_path / "concepts.csv").unlink()
     edited = (tmp_path / "twemoji.md").read_text(encoding="utf-8").replace("| a | 1 |", "| a | 2 |")
     (tmp_path / "twemoji.md").write_text(edited, encoding="utf-8")
-    found = cards.stale(tmp_path)
-    assert found.keys() == {"concepts.csv", "twemoji.md"}
-    assert "missing" in found["concepts.csv"] and "not current" in found["twemoji.md"]
+    found = {finding.name: finding.detail for finding in drift.data_cards(tmp_path) if not finding.ok}
+    assert found.keys() == {"data_cards/concepts.csv", "data_cards/twemoji.md"}
+    assert "missing" in found["data_cards/concepts.csv"] and found["data_cards/twemoji.md"] == "1 numbers differ, first 2 for 1"
 
 
 def test_a_card_without_markers_is_refused():

@@ -194,18 +194,6 @@ def derived(folder: str | Path) -> dict[str, str]:
     return {**cards, **tables, **croissant.descriptions(cards, tables)}
 
 
-def stale(folder: str | Path) -> dict[str, str]:
-    """Generated files of the folder that are not what they should be -> why."""
-    found = {}
-    for name, content in derived(folder).items():
-        path = Path(folder) / name
-        if not path.is_file():
-            found[name] = f"is missing: {MEND}"
-        elif path.read_bytes() != content.encode():
-            found[name] = f"is not current: {MEND}"
-    return found
-
-
 def main(folder: str | Path = "data_cards") -> None:
     for name, content in derived(folder).items():
         (Path(folder) / name).write_text(content, encoding="utf-8", newline="\n")

@@ -30,6 +30,12 @@ def draw(figure: str, folder: Path, into: Path) -> bool:
     return True
 
 
+def draw_all(folder: Path) -> None:
+    """Every figure of an experiment's folder that it has the data for, into its figures/."""
+    for figure in FIGURES:
+        draw(figure, folder, folder / "figures")
+
+
 def smooth(steps: pd.DataFrame, points: int = 100) -> pd.DataFrame:
     """stage, step, loss: the mean loss of each hundredth of a stage, in nats a token; `step` is its last."""
     parts = []
@@ -116,8 +122,7 @@ def main(root: Path | None = None) -> None:
     from seechat.foundation.provenance import checkout
 
     for path in sorted(((root or checkout() or Path()) / "experiments").glob("*/*/provenance.json")):
-        for figure in FIGURES:
-            draw(figure, path.parent, path.parent / "figures")
+        draw_all(path.parent)
 
 
 if __name__ == "__main__":

@@ -96,6 +96,11 @@ def packages() -> Iterator[Check]:
 # ---- the machine ------------------------------------------------------------------------------------------------------
 
 
+def cores() -> int:
+    """Those this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def device() -> Iterator[Check]:
     import torch
 
@@ -105,9 +110,8 @@ def device() -> Iterator[Check]:
         idle = " (there is an NVIDIA driver, which this torch cannot use)" if shutil.which("nvidia-smi") else ""
         detail = f"CPU{idle}"
     yield Check("device", True, detail)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = torch.get_num_threads()
-    yield Check("threads", threads <= cores, f"{threads} of torch, {cores} cores", f"set OMP_NUM_THREADS={cores}")
+    yield Check("threads", threads <= cores(), f"{threads} of torch, {cores()} cores", f"set OMP_NUM_THREADS={cores()}")
 
 
 def memory() -> Iterator[Check]:
@@ -194,7 +198,7 @@ def _system(folder: Path) -> Check:
 def pace() -> Iterator[Check]:
     from seechat.reporting.pace import JOBS, expected
 
-    slower, minutes = expected()
+    slower, minutes = expected(cores())
     told = ", ".join(f"{scale} about {max(1, round(each))}" for scale, each in sorted(minutes.items(), key=lambda item: item[1]))
     detail = f"minutes of `seechat reproduce --jobs {JOBS}`: {told} ({slower:.1f} x the time of the machine that was timed)"
     yield Check("pace", True, detail)

@@ -20,7 +20,7 @@ from seechat.foundation.strict import digest, read
 from seechat.reporting import cards, readme
 from seechat.reporting.curves import FIGURES, draw
 from seechat.reporting.graph import Graph
-from seechat.reporting.rendered import BEGIN, EXERCISES, RENDERED, exercise, mark
+from seechat.reporting.rendered import EXERCISES, RENDERED, exercise, has_solutions, mark
 from seechat.spec import load_spec
 from seechat.training.runs import metrics as shares
 from seechat.world.tokenizer import load_tokenizer, world_tokenizer
@@ -61,9 +61,7 @@ def check(root: Path, runs: Path, scale: str = "laptop") -> Iterator[Finding]:
         yield texts(file, text, readme.filled(text), "run `python -m seechat.reporting.readme`")
     for notebook in lessons(root):
         yield pages(notebook)
-    for file, derived in cards.derived(root / "data_cards").items():
-        path = root / "data_cards" / file
-        yield texts(f"data_cards/{file}", path.read_text(encoding="utf-8") if path.is_file() else "", derived, cards.MEND)
+    yield from data_cards(root / "data_cards")
 
 
 def lessons(root: Path) -> list[Path]:
@@ -82,12 +80,20 @@ def pages(notebook: Path) -> Finding:
     pictures = sorted(folder / RENDERED / name for name in re.findall(rf"\]\(({notebook.stem}/[^)]+\.png)\)", text))
     if lacking := [picture.name for picture in pictures if not picture.is_file()]:
         return Finding(title, False, f"its picture {lacking[0]} is missing", mend)
-    with tempfile.TemporaryDirectory() as place:
-        own, shown = Path(place) / notebook.name, folder / EXERCISES / notebook.name
-        exercise(notebook, own)
-        if BEGIN in notebook.read_text(encoding="utf-8") and not (shown.is_file() and shown.read_bytes() == own.read_bytes()):
-            return Finding(title, False, "the version without solutions is older than its notebook", mend)
+    shown = folder / EXERCISES / notebook.name
+    if has_solutions(notebook) and not (shown.is_file() and shown.read_bytes() == exercise(notebook).encode()):
+        return Finding(title, False, "the version without solutions is older than its notebook", mend)
     return Finding(title, True, f"made from the notebook as it is, {len(pictures)} pictures")
+
+
+def data_cards(folder: Path) -> Iterator[Finding]:
+    """Every generated file of the data cards against what it should hold."""
+    for file, derived in cards.derived(folder).items():
+        name, path = f"data_cards/{file}", folder / file
+        if path.is_file():
+            yield texts(name, path.read_bytes().decode(), derived, cards.MEND)
+        else:
+            yield Finding(name, False, "is missing", cards.MEND)
 
 
 def causes(made: Mapping[str, Any]) -> list[str]:

@@ -11,7 +11,7 @@ from seechat.evaluation.table import format_table, results_table
 from seechat.foundation.files import atomic_write, write_csv
 from seechat.foundation.strict import SpecError
 from seechat.reporting import readme
-from seechat.reporting.curves import FIGURES, draw
+from seechat.reporting.curves import draw_all
 from seechat.reporting.graph import Task, tasks, trainings
 from seechat.reporting.rendered import publish
 from seechat.reporting.reproduce import EXECUTED, Say, Walk, chosen, walk
@@ -91,8 +91,7 @@ def keep(plans: Sequence[Task], folder: Path) -> None:
         elif table is not None:
             with atomic_write(folder / name) as aside:
                 table.to_parquet(aside, index=False)
-    for figure in FIGURES:
-        draw(figure, folder, folder / "figures")
+    draw_all(folder)
 
 
 def walk_and_keep(wanted: Mapping[str, Task], *, root: Path, scale: str, jobs: int, say: Say) -> Walk:

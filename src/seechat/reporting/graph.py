@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import seechat
+from seechat.checkpoints import WEIGHTS
 from seechat.foundation.files import write_json
 from seechat.foundation.strict import SpecError, digest, nearest, plain, read
 from seechat.presets import SCALES
 from seechat.spec import Spec, at_scale, expert, load_spec, trainer
 
 DONE = "task.json"
-WEIGHTS = "model.safetensors"
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@
 """
 
 import json
-import os
 import sys
 import time
 from pathlib import Path
@@ -41,13 +40,13 @@ def record(scale: str, minutes: float, path: Path | None = None) -> None:
     write_json(path, {"work": round(work(), 3), "jobs": JOBS, "minutes": dict(sorted(told["minutes"].items()))})
 
 
-def expected(path: Path | None = None) -> tuple[float, dict[str, float]]:
-    """How much slower than the timed machine this one is, and the minutes to expect of `seechat reproduce` at each scale.
+def expected(cores: int, path: Path | None = None) -> tuple[float, dict[str, float]]:
+    """How much slower than the timed machine this one is, and the minutes to expect at each scale of
+    `seechat reproduce` on so many cores.
 
     Raises FileNotFoundError where no run was timed.
     """
     told = json.loads((path or experiments() / "pace.json").read_text(encoding="utf-8"))
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     slower = work() / told["work"]
     return slower, {scale: minutes * slower * max(1.0, told["jobs"] / cores) for scale, minutes in told["minutes"].items()}
 

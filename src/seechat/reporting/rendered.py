@@ -51,8 +51,9 @@ def publish(notebook: Path, executed: Path, scale: str, into: Path) -> None:
             aside.write_bytes(content)
     with atomic_write(into / RENDERED / f"{notebook.stem}.md") as aside:
         aside.write_text(text, encoding="utf-8", newline="\n")
-    if BEGIN in notebook.read_text(encoding="utf-8"):
-        exercise(notebook, into / EXERCISES / notebook.name)
+    if has_solutions(notebook):
+        with atomic_write(into / EXERCISES / notebook.name) as aside:
+            aside.write_text(exercise(notebook), encoding="utf-8")
 
 
 def weight(text: str, pictures: Mapping[str, bytes]) -> int:
@@ -75,7 +76,7 @@ def page(notebook: Path, executed: Path, scale: str) -> tuple[str, dict[str, byt
         body = body.replace(f"![png]({name})", f"![{content.cells[int(cell)].id}]({notebook.stem}/{better})")
         pictures[better] = data
     links = [f"[the notebook](../{notebook.name})"]
-    if BEGIN in notebook.read_text(encoding="utf-8"):
+    if has_solutions(notebook):
         links.append(f"[the version without solutions](../{EXERCISES}/{notebook.name})")
     head = f"*Executed at **{scale}** scale. Do it yourself in {' or in '.join(links)}.*"
     return f"{head}\n\n{tidy(body).strip()}\n\n{mark(notebook)}\n", pictures
@@ -109,7 +110,11 @@ def smaller(png: bytes) -> bytes:
     return min(png, buffer.getvalue(), key=len)
 
 
-def exercise(notebook: Path, into: Path) -> None:
+def has_solutions(notebook: Path) -> bool:
+    return BEGIN in notebook.read_text(encoding="utf-8")
+
+
+def exercise(notebook: Path) -> str:
     """The version of a lesson without its solutions: what stands between `### BEGIN SOLUTION` and `### END SOLUTION` goes.
 
     Raises SpecError where the markers do not pair.
@@ -117,8 +122,7 @@ def exercise(notebook: Path, into: Path) -> None:
     content = json.loads(notebook.read_text(encoding="utf-8"))
     for cell in content["cells"]:
         cell["source"] = without(cell["source"], notebook)
-    with atomic_write(into) as aside:
-        aside.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    return json.dumps(content, ensure_ascii=False, indent=1) + "\n"
 
 
 def without(lines: list[str], notebook: Path) -> list[str]:
