@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from seechat.foundation.files import sha256
 from seechat.reporting import cards, croissant, drift
 from seechat.reporting.bench import SCENES, bench_world
 from seechat.world.concepts import LANGUAGES, concepts
@@ -133,12 +134,12 @@ def test_another_name_changes_one_row_and_the_hash(monkeypatch):
     first, *others = concepts()
     monkeypatch.setattr(croissant, "concepts", lambda **_: (replace(first, en="another name"), *others))
     after = croissant.concept_table()
-    assert croissant.sha256(before) != croissant.sha256(after)
+    assert sha256(before) != sha256(after)
     assert [a for a, b in zip(before.splitlines(), after.splitlines(), strict=True) if a != b] == [before.splitlines()[1]]
 
 
 def test_the_hash_in_the_cards_is_that_of_the_file():
-    digest = croissant.sha256((FOLDER / "concepts.csv").read_bytes())
+    digest = sha256((FOLDER / "concepts.csv").read_bytes())
     for name in ("world.md", "emoji-names.md"):
         assert ["concepts.csv", digest] in table_of((FOLDER / name).read_text(encoding="utf-8"), "| what | sha256 |")
 
@@ -203,7 +204,7 @@ def test_what_croissant_describes_is_there(name):
     description = json.loads((FOLDER / f"{name}.croissant.json").read_text(encoding="utf-8"))
     for file in description["distribution"]:
         content = (FOLDER / file["contentUrl"]).read_bytes()
-        assert file["sha256"] == croissant.sha256(content) and file["contentSize"] == f"{len(content)} B"
+        assert file["sha256"] == sha256(content) and file["contentSize"] == f"{len(content)} B"
     assert (FOLDER / description["url"]).is_file()
     assert all(each.startswith("https://") for each in description["license"])
 

@@ -19,6 +19,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors import SafetensorError
 
 from seechat.foundation import files, provenance
 from seechat.foundation.files import CheckpointError, DiskFullError, atomic_write, load_tensors, save_tensors
@@ -253,7 +254,12 @@ def test_after_an_error_nothing_has_changed(tmp_path, error):
 
 
 @pytest.mark.parametrize(
-    ("error", "free"), [(OSError(errno.ENOSPC, "x"), 10**9), (RuntimeError("inline_container.cc: unexpected pos 704 vs 598"), 512)]
+    ("error", "free"),
+    [
+        (OSError(errno.ENOSPC, "x"), 10**9),
+        (SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"), 10**9),
+        (RuntimeError("inline_container.cc: unexpected pos 704 vs 598"), 512),
+    ],
 )
 def test_a_full_disk_is_one_line(tmp_path, error, free, monkeypatch):
     monkeypatch.setattr(files.shutil, "disk_usage", lambda path: SimpleNamespace(free=free))
@@ -443,3 +449,9 @@ def test_tables_and_specs_are_read_without_torch():
     script += "assert p.provenance()['machine']['gpus'] is None; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", script], check=True)
 
+
+
+def test_a_text_its_bytes_and_a_file_of_them_have_one_digest(tmp_path):
+    path = tmp_path / "字.txt"
+    path.write_text("字", encoding="utf-8")
+    assert files.sha256("字") == files.sha256("字".encode()) == files.sha256(path) == hashlib.sha256("字".encode()).hexdigest()

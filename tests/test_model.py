@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from pieces import swap_pieces
 from PIL import Image
 
 import seechat
@@ -186,6 +187,20 @@ def test_a_config_that_is_not_ours_or_has_an_unknown_key_is_one_line(saved):
     path.write_text("{")
     with pytest.raises(CheckpointError, match="not JSON"):
         load(saved)
+
+
+def test_weights_of_another_vocabulary_of_the_same_size_are_refused(saved):
+    model = build(NAMES[0])
+    load_into(model, saved, tokenizer=model.tokenizer)
+    swap_pieces(saved / "tokenizer.json")
+    load(saved)  # brings its own tokenizer
+    torch.nn.init.zeros_(model.language.model.get_input_embeddings().weight)
+    with pytest.raises(CheckpointError) as error:
+        load_into(model, saved, tokenizer=model.tokenizer)
+    assert "another vocabulary" in one_line(error.value) and "2 pieces" in str(error.value)
+    assert not model.language.model.get_input_embeddings().weight.any()
+    with pytest.raises(CheckpointError, match="another vocabulary"):
+        build(NAMES[0], weights=saved)
 
 
 def test_nothing_is_half_loaded(saved):

@@ -71,6 +71,21 @@ def test_the_vision_expert_does_not_use_the_bridge_and_the_stitched_do():
     assert "contrastive.py" in files("experts/clip") and "contrastive.py" not in files("systems/seechat")
 
 
+def test_comments_and_docstrings_do_not_train_again_but_are_shown_in_lessons(tmp_path, monkeypatch):
+    found, lock, module = tasks(ROOT, Path("runs"), "laptop"), ROOT / "requirements.lock", tmp_path / "m.py"
+    training, lesson = found["experts/clip/own/0"], found["03_projector"]
+    monkeypatch.setattr(graph, "closure", lambda entries: (module,))
+    monkeypatch.setattr(graph.seechat, "__file__", str(tmp_path / "__init__.py"))
+    module.write_text('"""One."""\n\n\ndef f(x):\n    """Two."""\n    return "three"  # four\n')
+    before = key(training, lock), key(lesson, lock)
+    module.write_text('"""1."""\ndef f(x):\n    """2.\n\n    More.\n    """\n    # 4\n    return "three"\n')
+    assert changed(before[0], key(training, lock)) == [] and changed(before[1], key(lesson, lock)) == ["m.py"]
+    module.write_text('"""1."""\ndef f(x):\n    return "3"\n')
+    assert changed(before[0], key(training, lock)) == ["m.py"]
+    module.write_text('"""Only a docstring."""\nclass E(Exception):\n    """And one."""\n')
+    assert key(training, lock)["source"]["m.py"]
+
+
 def test_what_changed_is_named(tmp_path, monkeypatch):
     path, lock = notebook(tmp_path / "n.ipynb", "x = 1"), tmp_path / "lock"
     lock.write_text("a==1")

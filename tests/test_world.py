@@ -20,6 +20,7 @@ from seechat.data.pretraining import Reader
 from seechat.data.templates import TEMPLATES
 from seechat.records import Picture, Text
 from seechat.world import concepts as names
+from seechat.world import tokenizer as tokenizing
 from seechat.world.concepts import ARTISTS, LANGUAGES, TIERS, census, concepts, group_name
 from seechat.world.documents import (
     caption_record,
@@ -33,7 +34,7 @@ from seechat.world.documents import (
 )
 from seechat.world.questions import CAPTIONS, NOTHING, PLACES, SKILLS, YES_NO, ask, balanced_question, caption, closed_answers
 from seechat.world.scenes import CELLS, SPLITS, Item, Scene, render, sample_scene
-from seechat.world.tokenizer import CONTROLS, nonce_words, world_tokenizer
+from seechat.world.tokenizer import CONTROLS, RESERVED, nonce_words, world_tokenizer
 
 GOLDEN = Path(__file__).parent / "golden"
 SEEN = concepts(tier="seen", simple=True)
@@ -492,6 +493,15 @@ def test_typed_control_tokens_stay_text(tokenizer, text):
     ids = tokenizer.encode(text, add_special_tokens=False)
     assert not set(ids) & set(range(len(CONTROLS)))
     assert tokenizer.decode(ids) == text
+
+
+def test_reserved_words_are_single_tokens_and_change_nothing_of_how_the_world_is_cut(tokenizer, monkeypatch):
+    assert [w for w in RESERVED if len(tokenizer.tokenize(w)) != 1] == []
+    monkeypatch.setattr(tokenizing, "RESERVED", [])
+    without = tokenizing.train_tokenizer()
+    assert len(without) < len(tokenizer)
+    for line in tokenizing.corpus(200):
+        assert without.tokenize(line) == tokenizer.tokenize(line)
 
 
 def test_names_are_single_tokens(tokenizer):

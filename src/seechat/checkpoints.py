@@ -10,11 +10,12 @@ from transformers import PreTrainedTokenizerBase
 
 from seechat.foundation.files import CheckpointError, atomic_write, load_tensors, save_tensors, write_json
 from seechat.foundation.strict import SpecError, read
+from seechat.world.tokenizer import TOKENIZER, load_tokenizer, moved_pieces, save_tokenizer
 
 if TYPE_CHECKING:
     from seechat.model import ModelConfig, MultimodalModel
 
-WEIGHTS, CONFIG, TOKENIZER = "model.safetensors", "config.json", "tokenizer.json"
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
 FORMAT = "seechat-lab"
 
 
@@ -31,8 +32,7 @@ def save(model: "MultimodalModel", folder: str | Path, dtype: torch.dtype | None
     save_tensors(folder / WEIGHTS, tensors, {"format": "pt", "seechat": FORMAT})
     write_json(folder / CONFIG, {"format": FORMAT, **dataclasses.asdict(model.config)})
     if model.tokenizer is not None:
-        with atomic_write(folder / TOKENIZER) as aside:
-            model.tokenizer.backend_tokenizer.save(str(aside))
+        save_tokenizer(model.tokenizer, folder)
     with atomic_write(folder / "README.md") as aside:
         aside.write_text(card(model, note), encoding="utf-8")
 
@@ -61,7 +61,6 @@ def push(model: "MultimodalModel", repo_id: str) -> None:
 def read_config(folder: Path) -> "tuple[ModelConfig, PreTrainedTokenizerBase | None]":
     """Raises CheckpointError for a folder without config.json, or whose config is not ours."""
     from seechat.model import ModelConfig
-    from seechat.world.tokenizer import load_tokenizer
 
     path = folder / CONFIG
     if not path.is_file():
@@ -79,11 +78,17 @@ def read_config(folder: Path) -> "tuple[ModelConfig, PreTrainedTokenizerBase | N
     return config, load_tokenizer(folder) if (folder / TOKENIZER).is_file() else None
 
 
-def load_into(model: torch.nn.Module, folder: Path, prefix: str = "") -> None:
+def load_into(model: torch.nn.Module, folder: Path, prefix: str = "", tokenizer: PreTrainedTokenizerBase | None = None) -> None:
     """Read a folder's weights into a model, or those under `prefix` into a part of it; nothing is half-loaded.
 
-    Raises CheckpointError listing missing, unexpected and misshapen keys.
+    `tokenizer` is the one that the model will read with. Raises CheckpointError listing missing, unexpected and misshapen keys, and where
+    the folder's vocabulary is another one: of the same size, it would make the model read other words without a sign.
     """
+    if tokenizer is not None and (folder / TOKENIZER).is_file() and (moved := moved_pieces(load_tokenizer(folder), tokenizer)):
+        raise CheckpointError(
+            f"{folder / TOKENIZER}: another vocabulary than this model's ({len(moved):,} pieces have other numbers, first {moved[0]!r}); "
+            "train it again, or load it with seechat.load"
+        )
     tensors, _ = load_tensors(folder / WEIGHTS)
     have = {name[len(prefix) :]: t for name, t in tensors.items() if name.startswith(prefix)}
     want = model.state_dict()

@@ -103,7 +103,7 @@ def build(name: str, *, weights: str | Path = "random", device: str = "cpu", dty
     with torch.device("meta") if device == "meta" else torch.device("cpu"):
         model = MultimodalModel(config, tokenizer)
     if weights != "random":
-        load_into(model, Path(weights))
+        load_into(model, Path(weights), tokenizer=tokenizer)
     return (model if device == "meta" else model.to(device)).to(dtype) if dtype else model.to(device)
 
 

@@ -87,8 +87,8 @@ def inverse_frequencies(dim: int, device: torch.device) -> Tensor:
 def rotary_tables(positions: LongTensor, dim: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Cosines and sines of the angles of `positions` (...): two (..., dim / 2) tensors of `dtype`.
 
-    Angles (radians) are float32, but float16 when the model is: the released weights were trained and
-    served with angles rounded so (steps of a whole radian above position 1024).
+    Angles (radians) are float32, but float16 when the model is: the published code serves the
+    released weights with angles rounded so (steps of a whole radian above position 1024).
     """
     precision = torch.float16 if dtype == torch.float16 else torch.float32
     angles = positions[..., None].to(precision) * inverse_frequencies(dim, positions.device).to(precision)
@@ -145,7 +145,11 @@ class ChatGLMBlock(GradientCheckpointingLayer):
     def forward(
         self, x: Tensor, mask: BoolTensor, rotary: tuple[Tensor, Tensor], past_key_values: Cache | None = None
     ) -> Tensor:
-        """(b, t, d) -> (b, t, d). Neither pre- nor post-norm: what is carried on is alpha times the norm."""
+        """(b, t, d) -> (b, t, d). What is carried on is alpha times the norm.
+
+        DeepNorm (Wang et al. 2022, arXiv 2203.00555) normalises the sum of alpha x and a branch. Here that norm opens the next half
+        block: the embedding is normalised first, the last sum by the final norm.
+        """
         x = self.input_layernorm(x)
         x = torch.add(self.attention(x, mask, rotary, past_key_values), x, alpha=self.alpha)
         x = self.post_attention_layernorm(x)

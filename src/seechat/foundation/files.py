@@ -1,6 +1,7 @@
 """Caches, and files that are either whole or untouched."""
 
 import errno
+import hashlib
 import json
 import os
 import secrets
@@ -35,6 +36,13 @@ def cache_dir() -> Path:
     return Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("seechat", appauthor=False)
 
 
+def sha256(content: str | bytes | Path) -> str:
+    """The digest, in hexadecimal, of a text (UTF-8), of bytes, or of a file's content."""
+    if isinstance(content, Path):
+        content = content.read_bytes()
+    return hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()
+
+
 @contextmanager
 def atomic_write(path: Path | str) -> Iterator[Path]:
     """Yields a path beside `path` to write to; on leaving, what was written replaces `path`.
@@ -51,8 +59,8 @@ def atomic_write(path: Path | str) -> Iterator[Path]:
     except BaseException as error:
         none_left = isinstance(error, Exception) and shutil.disk_usage(path.parent).free < NO_ROOM
         aside.unlink(missing_ok=True)
-        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
-        if full or none_left:  # torch and safetensors name no errno
+        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or os.strerror(errno.ENOSPC) in str(error)
+        if full or none_left:  # safetensors tells it in words only, torch not at all
             raise DiskFullError(f"{path}: the disk is full, nothing was written") from error
         raise
     if os.name == "posix":

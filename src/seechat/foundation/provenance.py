@@ -1,6 +1,5 @@
 """What made this: commit, lock, spec, seeds, packages, machine, minutes."""
 
-import hashlib
 import json
 import os
 import platform
@@ -13,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from seechat.foundation.files import write_json
+from seechat.foundation.files import sha256, write_json
 from seechat.foundation.strict import digest
 
 PACKAGES = ("torch", "transformers", "lightning", "torchmetrics", "tokenizers", "safetensors", "numpy", "pandas")
@@ -33,7 +32,7 @@ def provenance(
     return {
         "commit": _git(root, "rev-parse", "--verify", "HEAD"),
         "dirty": None if (changed := _git(root, "status", "--porcelain", "--", *CODE)) is None else bool(changed),
-        "lock": hashlib.sha256(lock.read_bytes()).hexdigest() if lock and lock.is_file() else None,
+        "lock": sha256(lock) if lock and lock.is_file() else None,
         "spec": None if spec is None else digest(spec),
         "seeds": None if seeds is None else list(seeds),
         "python": platform.python_version(),

@@ -13,9 +13,10 @@ from itertools import combinations
 from pathlib import Path
 from statistics import median
 
+from seechat.foundation.files import sha256
 from seechat.reporting import croissant
-from seechat.reporting.croissant import SEED, captions, exchanges, scenes, sha256
-from seechat.world.concepts import ARTISTS, ARTWORK_SIZE, LANGUAGES, TIERS, _artwork_files, _atlas, census, concepts, group_name
+from seechat.reporting.croissant import SEED, captions, exchanges, scenes
+from seechat.world.concepts import ARTISTS, ARTWORK_SIZE, LANGUAGES, TIERS, artwork_files, atlas, census, concepts, group_name
 from seechat.world.documents import nonce_split
 from seechat.world.questions import SKILLS, caption, closed_answers
 from seechat.world.scenes import CELLS, SPLITS, Scene, render
@@ -137,15 +138,15 @@ def _world() -> str:
 
 def _artist(artist: str) -> str:
     use = "trained on" if artist == ARTISTS[0] else "held out: never trained on"
-    package, files, atlas = croissant.BY[artist][2], _artwork_files()[artist], _atlas(artist)
-    hashes = {c: sha256(drawing.tobytes()) for c, drawing in zip(concepts(), atlas, strict=True)}
+    package, files, drawings = croissant.BY[artist][2], artwork_files()[artist], atlas(artist)
+    hashes = {c: sha256(drawing.tobytes()) for c, drawing in zip(concepts(), drawings, strict=True)}
     seen, simple = (Counter(h for c, h in hashes.items() if c.simple or not only) for only in (False, True))
     rows: list[list[object]] = [
         ["bytes of their files", sum(files[c.key].stat().st_size for c in concepts())],
-        [f"bytes as {ARTWORK_SIZE} x {ARTWORK_SIZE} RGBA", atlas.nbytes],
+        [f"bytes as {ARTWORK_SIZE} x {ARTWORK_SIZE} RGBA", drawings.nbytes],
         ["drawings that are another concept's too", sum(n for n in seen.values() if n > 1)],
         ["of them of two simple concepts", sum(n for n in simple.values() if n > 1)],
-        ["sha256 of the pixels, in the order of concepts.csv", sha256(atlas.tobytes())],
+        ["sha256 of the pixels, in the order of concepts.csv", sha256(drawings.tobytes())],
     ]
     head = table(["package", "version", "drawings used", "use"], [[package, version(package), census().kept, use]])
     return f"{head}\n\n{table(['drawings', 'measured'], rows)}"

@@ -4,7 +4,6 @@ Everything follows from the world, the installed packages and the front matter o
 """
 
 import csv
-import hashlib
 import io
 import json
 from collections.abc import Iterator, Mapping
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from seechat.foundation.files import sha256
 from seechat.world.concepts import LANGUAGES, TIERS, Concept, concepts, group_name
 from seechat.world.questions import CAPTIONS, SKILLS, Exchange, ask, caption
 from seechat.world.scenes import SPLITS, Scene, sample_scene
@@ -68,10 +68,6 @@ CONTEXT: dict[str, Any] = {
 
 
 # ---- the files ------------------------------------------------------------------------------------------------------
-
-
-def sha256(content: str | bytes) -> str:
-    return hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()
 
 
 def concept_table() -> str:

@@ -23,7 +23,7 @@ from seechat.reporting.graph import Graph
 from seechat.reporting.rendered import EXERCISES, RENDERED, exercise, has_solutions, mark
 from seechat.spec import load_spec
 from seechat.training.runs import metrics as shares
-from seechat.world.tokenizer import load_tokenizer, world_tokenizer
+from seechat.world.tokenizer import TOKENIZER, load_tokenizer, moved_pieces, world_tokenizer
 
 NUMBER = re.compile(r"[-+−]?\d[\d,]*\.?\d*")
 SHARES = "accuracy/"  # metrics that are shares of n questions
@@ -51,7 +51,7 @@ def check(root: Path, runs: Path, scale: str = "laptop") -> Iterator[Finding]:
         made = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
         yield spec(folder, name, made)
         yield metrics(folder, name)
-        if (folder / "tokenizer.json").is_file():
+        if (folder / TOKENIZER).is_file():
             yield vocabulary(folder, name)
         yield from figures(folder, name, made)
         if (again := runs / scale / name).is_dir():
@@ -112,8 +112,8 @@ def spec(folder: Path, name: str, made: Mapping[str, Any]) -> Finding:
 
 def vocabulary(folder: Path, name: str) -> Finding:
     """Has the world's tokenizer, with which a fresh model reads and writes, the pieces that these weights were trained with?"""
-    then, now = load_tokenizer(folder).get_vocab(), world_tokenizer().get_vocab()
-    moved = [piece for piece, number in then.items() if now.get(piece) != number]
+    then = load_tokenizer(folder)
+    moved = moved_pieces(then, world_tokenizer())
     detail = f"{len(then):,} pieces, those of the world" if not moved else f"{len(moved):,} of {len(then):,} pieces, first {moved[0]!r}"
     return Finding(f"{name}: vocabulary", not moved, detail, "" if not moved else "world: its words changed after the run; train again")
 

@@ -2,13 +2,12 @@
 
 experiments/pipeline.yaml names the training runs and the notebooks that read their committed results. A *task* is one execution: of
 train.ipynb for one arm and seed, or of a reading notebook. Its key is the digest of everything it is made from: the notebook's code, its
-parameters, the source files it imports, the lock, and the weights it starts from, or the committed experiments it reads. A task whose
-key is the recorded one, and whose files are as they were left, is skipped. runs/<scale>/<task>/ holds what a task made, its executed
-notebook, and task.json, written last.
+parameters, the source files it imports (for a training run without comments and docstrings, which change nothing of it), the lock, and the
+weights it starts from, or the committed experiments it reads. A task whose key is the recorded one, and whose files are as they were left,
+is skipped. runs/<scale>/<task>/ holds what a task made, its executed notebook, and task.json, written last.
 """
 
 import ast
-import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from typing import Any
 
 import seechat
 from seechat.checkpoints import WEIGHTS
-from seechat.foundation.files import write_json
+from seechat.foundation.files import sha256, write_json
 from seechat.foundation.strict import SpecError, digest, nearest, plain, read
 from seechat.presets import SCALES
 from seechat.spec import Spec, at_scale, expert, load_spec, trainer
@@ -155,20 +154,29 @@ def closure(entries: tuple[str, ...]) -> tuple[Path, ...]:
     return tuple(sorted(set(files.values())))
 
 
-def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def meaning(source: str) -> str:
+    """Python source without what changes nothing of a training: comments, docstrings, line breaks."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and ast.get_docstring(node) is not None:
+            node.body[:1] = [] if len(node.body) > 1 else [ast.Pass()]
+    return ast.unparse(tree)
 
 
 def key(task: Task, lock: Path) -> dict[str, Any]:
     """Everything a task is made from."""
     package = Path(seechat.__file__).parent
+    shown = task.spec is None  # lessons show source, comments and all
     told = {name: value for name, value in task.parameters.items() if name not in ("runs", "experts")}  # where they lie changes nothing
     return {
         "code": digest(code(task.notebook)),
         "parameters": plain(told),
         "spec": None if task.spec is None else digest(task.spec),
         "lock": sha256(lock),
-        "source": {str(path.relative_to(package)): sha256(path) for path in closure(task.entries)},
+        "source": {
+            str(path.relative_to(package)): sha256(path if shown else meaning(path.read_text(encoding="utf-8")))
+            for path in closure(task.entries)
+        },
         "inputs": inputs(task),
     }
 

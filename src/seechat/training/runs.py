@@ -39,6 +39,10 @@ class Run:
     def blind(self) -> bool:
         return self.arm.pictures == "constant"
 
+    def labelled(self, table: pd.DataFrame) -> pd.DataFrame:
+        """The table with the columns `arm` and `seed` in front."""
+        return pd.concat([pd.DataFrame({"arm": self.arm_name, "seed": self.seed}, index=table.index), table], axis=1)
+
 
 def known(spec: Spec) -> tuple[Concept, ...]:
     """The simple concepts a run is trained on: an expert's own two tiers, a stitched model's first tier."""

@@ -47,7 +47,7 @@ def prepare(run: Run) -> MultimodalModel:
     if any(stage.data in TEXT for stage in run.spec.stages):
         symbols(model.language)
     for part, folder in sorted(run.spec.start.items()):
-        checkpoints.load_into(getattr(model, part), expert(run.experts, folder), prefix=f"{part}.")
+        checkpoints.load_into(getattr(model, part), expert(run.experts, folder), prefix=f"{part}.", tokenizer=model.tokenizer)
     return model
 
 
@@ -167,8 +167,7 @@ def _gather(run: Run, name: str) -> None:
     suffix = "parquet" if name == "steps" else "csv"
     read = pd.read_parquet if suffix == "parquet" else pd.read_csv
     table = pd.concat([read(run.folder / f"{name}-{stage.name}.{suffix}") for stage in run.spec.stages], ignore_index=True)
-    table.insert(0, "seed", run.seed)
-    table.insert(0, "arm", run.arm_name)
+    table = run.labelled(table)
     if suffix == "csv":
         write_csv(run.folder / f"{name}.csv", table)
     else:

