@@ -223,6 +223,32 @@ def test_a_lesson_is_kept_with_its_page(small, monkeypatch):
     assert [path.name for path in sorted((root / "notebooks" / "rendered").iterdir())] == ["a.md"]
 
 
+def test_a_lesson_starts_when_what_it_reads_is_kept_and_no_later(tmp_path, monkeypatch):
+    """Two experiments of two runs, one of which fails; each has a lesson that reads it."""
+    spec, order = load_spec(ROOT / "experiments" / "systems" / "seechat"), []
+    graph_of: dict[str, Task] = {}
+    for name in ("systems/good", "systems/bad"):
+        (tmp_path / "experiments" / name).mkdir(parents=True)
+        for arm in ("own", "blind"):
+            path = notebook(
+                tmp_path / "notebooks" / f"{Path(name).name}-{arm}.ipynb", "1 / 0" if (arm, name[-3:]) == ("blind", "bad") else "1"
+            )
+            graph_of[f"{name}/{arm}/0"] = Task(f"{name}/{arm}/0", path, {}, tmp_path / "runs" / name / arm, (), (), spec)
+    for name in ("good", "bad"):
+        path = notebook(tmp_path / "notebooks" / f"about-{name}.ipynb", "1")
+        reads = (tmp_path / "experiments" / "systems" / name,)
+        graph_of[f"about-{name}"] = Task(f"about-{name}", path, {}, tmp_path / "runs" / name / "lesson", (), (), reads=reads)
+    (tmp_path / "requirements.lock").write_text("")
+    monkeypatch.setattr(experiments_module, "keep", lambda plans, folder: order.append(f"kept {folder.name}: {len(plans)} runs"))
+    monkeypatch.setattr(experiments_module.readme, "main", lambda root: order.append("README"))
+    done = walk_and_keep(graph_of, root=tmp_path, scale="laptop", jobs=1, say=order.append)
+    assert done.made == ["systems/good/own/0", "systems/good/blind/0", "systems/bad/own/0", "about-good"]
+    assert done.failed["about-bad"] == "not started: systems/bad/blind/0 failed"
+    told = [line for line in order if line.startswith(("kept", "about", "README", "systems/good/blind"))]
+    assert told.index("systems/good/blind/0: made") < told.index("kept good: 2 runs") < told.index("about-good: not made yet")
+    assert told[-1] == "README" and not any(line.startswith("kept bad") for line in told)
+
+
 # ---- exercises ----------------------------------------------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -95,25 +96,33 @@ def keep(plans: Sequence[Task], folder: Path) -> None:
 
 
 def walk_and_keep(wanted: Mapping[str, Task], *, root: Path, scale: str, jobs: int, say: Say) -> Walk:
-    """Walk the graph, and put what it made into the repository: first results, figures and README's numbers, then, from the notebooks that
-    read these, pages.
+    """Walk the graph, and put what it made into the repository: results and figures of an experiment as soon as all of it is made, then
+    README's numbers, and pages of the notebooks, each of which starts when what it reads is kept.
 
     Raises SpecError where a page is too large.
     """
-    training = {name: task for name, task in wanted.items() if task.spec is not None}
-    first = walk(training, root=root, jobs=jobs, say=say)
-    if first.failed:
-        return first
-    for name in dict.fromkeys("/".join(task.name.split("/")[:2]) for task in training.values()):
-        own = [task for task in training.values() if task.name.startswith(f"{name}/")]
-        seed = own[0].name.split("/")[-1]
-        keep([task for task in own if task.name.endswith(f"/{seed}")], root / "experiments" / name)
+    own: dict[Path, dict[str, Task]] = {}  # a folder of experiments/, and the training runs that fill it
+    for name, task in wanted.items():
+        if task.spec is not None:
+            own.setdefault(root / "experiments" / Path(name).parent.parent, {})[name] = task
+    ordered = {
+        name: replace(task, needs=(*task.needs, *(need for folder in task.reads for need in own.get(folder, ()))))
+        for name, task in wanted.items()
+    }
+
+    def kept(done: Walk) -> None:
+        for folder, runs in list(own.items()):
+            if runs.keys() <= {*done.made, *done.skipped}:
+                seed = next(iter(runs)).split("/")[-1]
+                keep([task for name, task in runs.items() if name.endswith(f"/{seed}")], folder)
+                del own[folder]
+
+    done = walk(ordered, root=root, jobs=jobs, say=say, after=kept)
     readme.main(root)
-    reading = {name: task for name, task in wanted.items() if task.spec is None}
-    then = walk(reading, root=root, jobs=jobs, say=say)
-    for name in (*then.made, *then.skipped):
-        publish(reading[name].notebook, reading[name].folder / EXECUTED, scale, root / "notebooks")
-    return Walk(first.skipped + then.skipped, first.made + then.made, then.failed)
+    for name in (*done.made, *done.skipped):
+        if wanted[name].spec is None:
+            publish(wanted[name].notebook, wanted[name].folder / EXECUTED, scale, root / "notebooks")
+    return done
 
 
 def listing(root: Path, runs: Path) -> pd.DataFrame:

@@ -43,10 +43,13 @@ def chosen(tasks: Mapping[str, Task], only: Sequence[str]) -> dict[str, Task]:
     return {name: task for name, task in tasks.items() if name in wanted}
 
 
-def walk(tasks: Mapping[str, Task], *, root: Path, jobs: int, say: Say, dry: bool = False) -> Walk:
+def walk(
+    tasks: Mapping[str, Task], *, root: Path, jobs: int, say: Say, dry: bool = False, after: Callable[[Walk], None] = lambda done: None
+) -> Walk:
     """Make what is not made yet or no longer true. With `dry` only say what would run, and why.
 
-    A task that fails is told in one line; what needs it does not start, everything else goes on.
+    A task that fails is told in one line; what needs it does not start, everything else goes on. `after` is called whenever something was
+    made or skipped, before what needs it starts.
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # of each kernel: notebooks side by side would take each other's cores
     result, waiting = Walk(), dict(tasks)
@@ -68,6 +71,7 @@ def walk(tasks: Mapping[str, Task], *, root: Path, jobs: int, say: Say, dry: boo
                         reasons = [need for need in task.needs if need in result.made]
                     if not reasons:
                         result.skipped.append(name)
+                        after(result)
                         continue
                     say(f"{name}: {', '.join(reasons if dry else reasons[:3])}{' …' if len(reasons) > 3 and not dry else ''}")
                     if dry:
@@ -76,6 +80,7 @@ def walk(tasks: Mapping[str, Task], *, root: Path, jobs: int, say: Say, dry: boo
                         running[pool.submit(make, task, own, root)] = name
             if running:
                 finish(running, result, say)
+                after(result)
     return result
 
 
