@@ -450,7 +450,6 @@ def test_tables_and_specs_are_read_without_torch():
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
-
 def test_a_text_its_bytes_and_a_file_of_them_have_one_digest(tmp_path):
     path = tmp_path / "字.txt"
     path.write_text("字", encoding="utf-8")

@@ -154,6 +154,7 @@ def closure(entries: tuple[str, ...]) -> tuple[Path, ...]:
     return tuple(sorted(set(files.values())))
 
 
+@cache
 def meaning(source: str) -> str:
     """Python source without what changes nothing of a training: comments, docstrings, line breaks."""
     tree = ast.parse(source)
